@@ -1,0 +1,80 @@
+"""cabrank takes on bursts of work, acknowledges at once, and lets a bounded pool of workers do it, losing nothing."""
+
+from cabrank.app import App, Handler, Jobs
+from cabrank.dispatcher import Dispatcher
+from cabrank.errors import (
+    CabrankError,
+    DispatcherFailed,
+    IntakeClosed,
+    JobCancelled,
+    JobExpired,
+    JobFailed,
+    KeyReused,
+    NotEntered,
+    PayloadInvalid,
+    PayloadMalformed,
+    PayloadTooLarge,
+    QueueFull,
+    Refused,
+    RegistrationError,
+    ResultGone,
+    SettingError,
+    StoreError,
+    StoreUnavailable,
+    StoreUnusable,
+    UnknownHandler,
+    UnknownJob,
+    Unsuccessful,
+    UsageError,
+    UsedAfterFork,
+)
+from cabrank.handle import JobHandle
+from cabrank.inject import JobContext, context, resource
+from cabrank.intake import Intake
+from cabrank.policy import GiveUp, Retry, Snooze, TryAgain
+from cabrank.settings import Settings
+from cabrank.states import State
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "CabrankError",
+    "Dispatcher",
+    "DispatcherFailed",
+    "GiveUp",
+    "Handler",
+    "Intake",
+    "IntakeClosed",
+    "JobCancelled",
+    "JobContext",
+    "JobExpired",
+    "JobFailed",
+    "JobHandle",
+    "Jobs",
+    "KeyReused",
+    "NotEntered",
+    "PayloadInvalid",
+    "PayloadMalformed",
+    "PayloadTooLarge",
+    "QueueFull",
+    "Refused",
+    "RegistrationError",
+    "ResultGone",
+    "Retry",
+    "SettingError",
+    "Settings",
+    "Snooze",
+    "State",
+    "StoreError",
+    "StoreUnavailable",
+    "StoreUnusable",
+    "TryAgain",
+    "UnknownHandler",
+    "UnknownJob",
+    "Unsuccessful",
+    "UsageError",
+    "UsedAfterFork",
+    "context",
+    "resource",
+]

@@ -1,0 +1,229 @@
+"""The registry: which handlers there are, under which names, in which queues, and which documents become their jobs. No I/O."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+import msgspec
+
+from cabrank.codec import PayloadCodec
+from cabrank.errors import RegistrationError, UnknownHandler
+from cabrank.inject import Marker, markers
+from cabrank.job import NAME
+from cabrank.policy import NO_RETRY, Retry
+from cabrank.settings import Kind
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+D = TypeVar("D")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Takes(Protocol[T_contra]):
+    """A handler that can be called with one argument of the type."""
+
+    def __call__(self, item: T_contra, /) -> object:
+        """Run the handler's function as the plain function that it is."""
+        ...
+
+
+class Handler(Generic[P, R]):
+    """A function under a name, with its queue and its policy. Calling it calls the function.
+
+    Made by `@app.job`.
+    """
+
+    def __init__(
+        self, function: Callable[P, R], *, name: str, queue: str, kind: Kind, retry: Retry, timeout_s: float | None, max_crashes: int | None
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.queue = queue
+        self.kind = kind
+        self.retry = retry
+        self.timeout_s = timeout_s
+        self.max_crashes = max_crashes
+        self.markers: dict[str, Marker] = markers(function)
+        self.codec = PayloadCodec(function)
+        self.__doc__ = function.__doc__
+        self.__name__ = name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself, here and now: no job is made."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<handler {self.name} of queue {self.queue}>"
+
+    def each(self: Takes[T], items: Iterable[T]) -> Jobs:
+        """One job of this handler for each of `items`, to be submitted together or not at all."""
+        return Jobs(((cast("AnyHandler", self), list(items)),))
+
+
+AnyHandler = Handler[Any, Any]
+
+
+class Jobs(msgspec.Struct, frozen=True):
+    """Jobs to submit together: handlers, each with its items. `a.each(xs) + b.each(ys)` is both, in that order."""
+
+    parts: tuple[tuple[AnyHandler, Sequence[object]], ...]
+
+    def __add__(self, other: Jobs) -> Jobs:
+        """These and then those."""
+        return Jobs(self.parts + other.parts)
+
+    def __len__(self) -> int:
+        """How many jobs."""
+        return sum(len(items) for _, items in self.parts)
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A route that takes one typed document and makes many jobs of it."""
+
+    path: str
+    function: Callable[..., Jobs]
+    codec: PayloadCodec
+
+
+class App:
+    """Handlers and document routes under their names.
+
+    An app holds no connection and starts nothing: import it anywhere, give it to a `Dispatcher`, an `Intake` or `cabrank serve`.
+    """
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, AnyHandler] = {}
+        self.documents: dict[str, Document] = {}
+        self.queues: dict[str, Kind] = {}
+
+    @overload
+    def job(self, function: Callable[P, R], /) -> Handler[P, R]: ...
+    @overload
+    def job(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        kind: str | None = None,
+        retry: Retry | None = None,
+        timeout_s: float | None = None,
+        max_crashes: int | None = None,
+    ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
+    def job(self, function: Callable[..., Any] | None = None, /, **policy: Any) -> Any:
+        """Register a function as a handler, under its own name unless `name` is given.
+
+        `queue` defaults to the one named after the kind. `kind` is `async` for a coroutine function, `thread` for any other, or
+        `process` if you say so. `retry` defaults to `Retry()`. A run is stopped after `timeout_s` seconds. A job whose process
+        died `max_crashes` times under it is given up (default: the setting).
+
+        Raises:
+            RegistrationError: the name is taken or malformed, the queue has workers of another kind, or a parameter has no usable type.
+        """
+        if function is None:
+            return lambda decorated: self._register(decorated, **policy)
+        return self._register(function, **policy)
+
+    def document(self, path: str) -> Callable[[Callable[Concatenate[D, ...], Jobs]], Callable[[D], Jobs]]:
+        """Register a function that makes jobs of one document; `cabrank serve` offers it as `POST path`.
+
+        All its jobs are stored in one transaction. The function runs in the event loop before the acknowledgement: let it only
+        take the document apart.
+
+        Raises:
+            RegistrationError: the path is taken or malformed, or the function does not take exactly one parameter.
+        """
+        if not path.startswith("/") or path.startswith("/jobs") or any(c in path for c in " ?#{}%") or path in self.documents:
+            raise RegistrationError(f"{path!r} cannot be a document's path: it begins with a /, is not below /jobs, and is registered once")
+
+        def register(function: Callable[[D], Jobs]) -> Callable[[D], Jobs]:
+            codec = PayloadCodec(function)
+            if len(codec.names) != 1:
+                raise RegistrationError(f"{function.__name__}: a document route takes exactly one parameter, the document")
+            self.documents[path] = Document(path, function, codec)
+            return function
+
+        return cast("Callable[[Callable[Concatenate[D, ...], Jobs]], Callable[[D], Jobs]]", register)
+
+    def handler(self, name: str) -> AnyHandler:
+        """The handler of that name.
+
+        Raises:
+            UnknownHandler: there is none.
+        """
+        try:
+            return self.handlers[name]
+        except KeyError:
+            raise UnknownHandler(name, tuple(self.handlers)) from None
+
+    def _register(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        kind: str | None = None,
+        retry: Retry | None = None,
+        timeout_s: float | None = None,
+        max_crashes: int | None = None,
+    ) -> Handler[P, R]:
+        chosen = _kind(function, kind)
+        handler = Handler(
+            function,
+            name=name or function.__name__,
+            queue=queue or chosen.value,
+            kind=chosen,
+            retry=retry or Retry(),
+            timeout_s=timeout_s,
+            max_crashes=max_crashes,
+        )
+        self._add(handler)
+        return handler
+
+    def _add(self, handler: AnyHandler) -> None:
+        for what, name in (("handler", handler.name), ("queue", handler.queue)):
+            if not NAME.match(name):
+                raise RegistrationError(
+                    f"{name!r} cannot name a {what}: it begins with a letter or digit and has at most 128 letters, digits, `.`, `_` and `-`"
+                )
+        if handler.name in self.handlers:
+            raise RegistrationError(f"there is a handler named {handler.name!r} already: give one of them another `name=`")
+        if self.queues.setdefault(handler.queue, handler.kind) is not handler.kind:
+            raise RegistrationError(
+                f"queue {handler.queue!r} has {self.queues[handler.queue].value} workers, so {handler.name!r}, which needs "
+                f"{handler.kind.value} workers, goes to another queue"
+            )
+        self.handlers[handler.name] = handler
+
+
+def bare_handler(kind: Kind) -> AnyHandler:
+    """The policy of callables that no app registered: run once, never retried, in the queue named after the kind."""
+
+    def callable_() -> None: ...
+
+    return Handler(callable_, name="callable", queue=kind.value, kind=kind, retry=NO_RETRY, timeout_s=None, max_crashes=None)
+
+
+def _kind(function: Callable[..., object], said: str | None) -> Kind:
+    asynchronous = is_async(function)
+    if said is None:
+        return Kind.ASYNC if asynchronous else Kind.THREAD
+    try:
+        kind = Kind(said)
+    except ValueError:
+        raise RegistrationError(f"kind={said!r}: it is one of {', '.join(Kind)}") from None
+    if asynchronous is not (kind is Kind.ASYNC):
+        raise RegistrationError(
+            f"{function.__name__}: `async def` runs on {Kind.ASYNC.value} workers and `def` on thread or process workers, not on {said}"
+        )
+    return kind
+
+
+def is_async(function: Callable[..., object]) -> bool:
+    """Whether calling `function` gives a coroutine."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    return not inspect.isfunction(function) and inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 -- its own method, not whether it can be called

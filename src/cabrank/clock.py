@@ -1,0 +1,35 @@
+"""The only source of time. Everything above it gets a `Clock` passed in, so that a test can own the time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What time it is, in two senses, and how to let it pass."""
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The moment, in seconds since the epoch. It can jump: use it for due times and for people."""
+        ...
+
+    @property
+    def monotonic(self) -> Callable[[], float]:
+        """Seconds since some moment. It never jumps: use it for durations."""
+        ...
+
+    @property
+    def sleep(self) -> Callable[[float], Awaitable[None]]:
+        """Let a duration in seconds pass."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks. The functions are attributes, not methods, so that a hot loop calls C and nothing else."""
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(asyncio.sleep)

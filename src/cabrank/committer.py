@@ -1,0 +1,334 @@
+"""Group commit: one turn of the store for all who wait. While a turn is on its way the next one gathers; there is no timer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Protocol
+
+import msgspec
+
+from cabrank.clock import Clock
+from cabrank.errors import CabrankError, StoreUnavailable
+from cabrank.events import Counters, Events, JobsAdmitted, JobsClaimed, JobsSettled, LeasesLost, TurnFailed
+from cabrank.job import Job, Lease, Settlement
+from cabrank.states import Cause
+from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Store, Submission, Turn, Verdict, Want
+
+AGAIN_BASE_S, AGAIN_CAP_S = 0.02, 2.0  # wait before a turn is sent again, full jitter: a store that restarts is found within 2 s
+
+Answered = Callable[[Admission | CabrankError], None]
+
+
+class Claimant(Protocol):
+    """Whoever runs jobs here, as the committer sees it."""
+
+    def wants(self) -> Mapping[str, Want]:
+        """What it can take now, by queue."""
+        ...
+
+    def accept(self, leases: Sequence[Lease]) -> None:
+        """Take these."""
+        ...
+
+    def lose(self, fences: Sequence[tuple[int, int]]) -> None:
+        """Stop these runs: their jobs were cancelled."""
+        ...
+
+
+class Offer(msgspec.Struct):
+    """A submission that waits for its turn, and who is told. `patient`: it waits for room, first come first served."""
+
+    submission: Submission
+    answered: Answered
+    patient: bool
+    size: int
+
+    @property
+    def queue(self) -> str:
+        """The queue in whose line it stands when there is no room."""
+        return self.submission.jobs[0].queue
+
+
+class Batch(msgspec.Struct):
+    """What one turn carries."""
+
+    offers: list[Offer]
+    slice: list[Job]
+    settlements: list[Settlement]
+
+
+class Committer:
+    """Owns the store while it is open. `offer` and `settle` are plain calls; what they bring goes with the next turn."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        rng: Random,
+        events: Events,
+        counters: Counters,
+        settled: Callable[[Sequence[Settlement]], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._rng = rng
+        self._events = events
+        self._counters = counters
+        self._settled = settled
+        self._claimant: Claimant | None = None
+        self._offers: deque[Offer] = deque()
+        self._lines: dict[str, deque[Offer]] = {}  # who waits for room, by queue
+        self._slice: list[Job] = []
+        self._settlements: list[Settlement] = []
+        self._number = 0
+        self._awake: asyncio.Future[None] | None = None
+        self._woken = False
+        self._room = False
+        self._finishing = False
+        self._abandoned = False
+        self.failing_since: float | None = None
+        """When the turn that is being sent again first failed (monotonic), None while the store answers."""
+        self._due: asyncio.TimerHandle | None = None
+        self._in_flight = False
+        self._sent: list[Offer] = []
+
+    # ------------------------------------------------------------------------------------------------------------ in
+
+    def claim_for(self, claimant: Claimant | None) -> None:
+        """Claim jobs for `claimant` from the next turn on."""
+        self._claimant = claimant
+        self.wake()
+
+    def offer(self, submission: Submission, answered: Answered, *, patient: bool, size: int) -> None:
+        """Take `submission` (`size` bytes of payload) to the store; `answered` is called once, when that is committed or refused."""
+        offer = Offer(submission, answered, patient, size)
+        (self._lines.get(offer.queue, self._offers) if patient else self._offers).append(offer)
+        self.wake()
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Take jobs to the store for which `Store.take_room` found room. There is nothing to wait for."""
+        self._slice.extend(jobs)
+        if not self._woken:
+            self.wake()
+
+    def settle(self, settlement: Settlement) -> None:
+        """Record `settlement` with the next turn."""
+        self._settlements.append(settlement)
+        if not self._woken:
+            self.wake()
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        self._woken = True
+        if self._awake is not None and not self._awake.done():
+            self._awake.set_result(None)
+
+    @property
+    def unsettled(self) -> int:
+        """Settlements that no turn has taken yet."""
+        return len(self._settlements)
+
+    def in_line(self, queue: str) -> bool:
+        """Whether somebody waits for room in `queue` already."""
+        return queue in self._lines
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is on its way."""
+        return not (self._offers or self._lines or self._slice or self._settlements or self._in_flight)
+
+    def finish(self, *, refuse: CabrankError) -> None:
+        """Let `run` return when all that came is recorded. Who waits for room is told `refuse`."""
+        self._finishing = True
+        lines, self._lines = self._lines, {}
+        for offer in (offer for line in lines.values() for offer in line):
+            offer.answered(refuse)
+        self.wake()
+
+    def retry_line(self) -> None:
+        """Let those who wait for room ask again: some may have come unseen."""
+        if self._lines:
+            self._room = True
+            self.wake()
+
+    def refuse_all(self, error: CabrankError) -> None:
+        """Tell everybody who waits `error`."""
+        self.finish(refuse=error)
+        while self._offers:
+            self._offers.popleft().answered(error)
+        for offer in self._sent:
+            offer.answered(error)
+        self._sent = []
+
+    def abandon(self) -> None:
+        """Let `run` return at once: the store does not answer, and nobody waits for it any more."""
+        self._abandoned = self._finishing = True
+        self.wake()
+
+    # ----------------------------------------------------------------------------------------------------------- turns
+
+    async def run(self) -> None:
+        """Take one turn after another until `finish`."""
+        while True:
+            await self._something_to_do()
+            if self._abandoned or (self._finishing and self.idle):
+                self._wake_when_due(None)
+                return
+            batch = self._gather()
+            self._in_flight, self._sent = True, batch.offers
+            turn = await self._send(batch)
+            self._in_flight, self._sent = False, []
+            if turn is not None:
+                self._deliver(batch, turn)
+
+    async def listen(self) -> None:
+        """Look at the store whenever something may have arrived in it from elsewhere."""
+        while True:
+            try:
+                await self._store.arrival()
+            except StoreUnavailable:
+                await self._clock.sleep(AGAIN_CAP_S)
+            self._room = True
+            self.wake()
+
+    async def _something_to_do(self) -> None:
+        if not self._woken:
+            self._awake = asyncio.get_running_loop().create_future()
+            await self._awake
+            self._awake = None
+        self._woken = False
+
+    def _gather(self) -> Batch:
+        """The next turn's load: who waited for room first, then who came since, up to the bounds of a turn."""
+        settlements, self._settlements = self._settlements[:TURN_ROWS], self._settlements[TURN_ROWS:]
+        slice_, self._slice = self._slice[:TURN_ROWS], self._slice[TURN_ROWS:]
+        rows, size = len(settlements) + len(slice_), 0
+        offers: list[Offer] = []
+        for source in (*self._lines.values(), self._offers) if self._room else (self._offers,):
+            while source and (not offers or (rows + len(source[0].submission.jobs) <= TURN_ROWS and size + source[0].size <= TURN_BYTES)):
+                offer = source.popleft()
+                offers.append(offer)
+                rows += len(offer.submission.jobs)
+                size += offer.size
+        self._lines = {queue: line for queue, line in self._lines.items() if line}
+        self._room = False
+        if self._slice or self._settlements or self._offers:
+            self._woken = True
+        return Batch(offers, slice_, settlements)
+
+    async def _send(self, batch: Batch) -> Turn | None:
+        """Send the turn until it is answered: its number makes that harmless."""
+        want = self._claimant.wants() if self._claimant is not None and not self._finishing else {}
+        new = [offer.submission for offer in batch.offers]
+        if batch.slice:
+            new.append(Submission(jobs=batch.slice, has_room=True))
+        self._number += 1
+        self._counters.turns += 1
+        failed = 0
+        while True:
+            try:
+                turn = await self._store.turn(self._number, new=new, settlements=batch.settlements, want=want)
+            except StoreUnavailable as error:
+                failed += 1
+                if not await self._again(error, failed):
+                    for offer in batch.offers:
+                        offer.answered(error)
+                    return None
+            else:
+                self.failing_since = None
+                return turn
+
+    async def _again(self, error: StoreUnavailable, failed: int) -> bool:
+        """Wait before the turn is sent again. False: nobody wants to wait any more."""
+        self._counters.turns_failed += 1
+        if self.failing_since is None:
+            self.failing_since = self._clock.monotonic()
+        pause_s = self._rng.uniform(0, min(AGAIN_CAP_S, AGAIN_BASE_S * 2 ** min(failed, 16)))
+        if self._events:
+            self._events.publish(TurnFailed(self._number, error, pause_s))
+        if not self._abandoned:
+            await self._clock.sleep(pause_s)
+        return not self._abandoned
+
+    def _wake_when_due(self, due_s: float | None) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._due = None if due_s is None else asyncio.get_running_loop().call_later(due_s, self.wake)
+
+    # ------------------------------------------------------------------------------------------------------------- out
+
+    def _deliver(self, batch: Batch, turn: Turn) -> None:
+        """Tell everybody what the turn did, in the order of the route: settled, admitted, claimed."""
+        if batch.settlements:
+            self._tell_settled(batch.settlements, turn.lost)
+        self._tell_admitted(batch, turn.admitted)
+        if turn.leases:
+            self._room = True
+            if self._claimant is not None:
+                self._claimant.accept(turn.leases)
+            if self._events:
+                self._events.publish(JobsClaimed(turn.leases))
+        if turn.cancels and self._claimant is not None:
+            self._claimant.lose(turn.cancels)
+        if self._room and self._lines:
+            self.wake()
+        self._wake_when_due(turn.next_due_s)
+
+    def _tell_settled(self, settlements: Sequence[Settlement], lost: Sequence[tuple[int, int]]) -> None:
+        self._room = True
+        if lost:
+            self._counters.lost += len(lost)
+            gone = frozenset(lost)
+            settlements = [settlement for settlement in settlements if (settlement.id, settlement.run) not in gone]
+            if self._events:
+                self._events.publish(LeasesLost(lost))
+        _count(self._counters, settlements)
+        self._settled(settlements)
+        if self._events:
+            self._events.publish(JobsSettled(settlements))
+
+    def _tell_admitted(self, batch: Batch, admitted: Sequence[Admission]) -> None:
+        stored = batch.slice
+        refused: list[Offer] = []
+        for offer, admission in zip(batch.offers, admitted, strict=False):
+            if admission.verdict is Verdict.FULL and offer.patient:
+                refused.append(offer)
+                continue
+            if admission.verdict is Verdict.STORED:
+                stored.extend(offer.submission.jobs)
+            else:
+                self._counters.refused += admission.verdict is not Verdict.REPEATED
+            offer.answered(admission)
+        self._counters.admitted += len(stored)
+        for offer in reversed(refused):
+            self._lines.setdefault(offer.queue, deque()).appendleft(offer)
+        if self._events and stored:
+            self._events.publish(JobsAdmitted(stored))
+
+
+_COUNTER = {
+    Cause.RETURNED: "done",
+    Cause.RETRIED: "retried",
+    Cause.SNOOZED: "retried",
+    Cause.RELEASED: "released",
+    Cause.GAVE_UP: "dead",
+    Cause.WORKER_LOST: "dead",
+    Cause.CANCELLED: "cancelled",
+    Cause.DROPPED: "expired",
+    Cause.UNREADABLE: "held",
+}
+
+
+def _count(counters: Counters, settlements: Sequence[Settlement]) -> None:
+    returned = 0
+    for settlement in settlements:
+        if settlement.cause is Cause.RETURNED:
+            returned += 1
+        else:
+            name = _COUNTER[settlement.cause]
+            setattr(counters, name, getattr(counters, name) + 1)
+    counters.done += returned

@@ -1,0 +1,199 @@
+"""Decides who may take what: an Intake that also works, one pool of workers for each queue."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Self
+
+from cabrank.app import App
+from cabrank.clock import Clock
+from cabrank.engine import STUBBORN_S
+from cabrank.errors import RegistrationError
+from cabrank.events import logger
+from cabrank.inject import Resources
+from cabrank.intake import Intake
+from cabrank.job import Lease
+from cabrank.policy import Interrupted, Outcome
+from cabrank.pool import WorkerPool
+from cabrank.queue import RUNNING_IN, JobQueue
+from cabrank.root import outlast
+from cabrank.settings import Kind, PerQueue, Settings
+from cabrank.settling import settle
+from cabrank.stores.contract import InspectedStore, Want
+from cabrank.upkeep import Duty
+from cabrank.workers.contract import Calls
+from cabrank.workers.coroutine import CoroutineWorker
+
+TIMEOUT_SWEEP_S = 0.05  # how exactly timeouts are kept: one look at what runs, not a timer for each job
+JOIN_POLL_S = 0.5  # how often `join` asks the store when nothing is settled here
+
+
+class Dispatcher(Intake):
+    """Takes jobs on and lets bounded pools of workers do them.
+
+    An async context manager: entering opens the store and claims what waits there; leaving is `stop()`. With a store in memory
+    any callable can be submitted; with a durable one, the handlers of `app`. `max_workers` bounds what runs at once and
+    `max_queue` what waits, each one number for every queue or a mapping by queue.
+    """
+
+    def __init__(
+        self,
+        app: App | None = None,
+        *,
+        store: str | InspectedStore | None = None,
+        max_workers: PerQueue = None,
+        max_queue: PerQueue = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        super().__init__(app, store=store, max_workers=max_workers, max_queue=max_queue, settings=settings, clock=clock, rng=rng)
+        queues = self.app.queues if self.engine.store.capabilities.durable else {Kind.ASYNC.value: Kind.ASYNC, **self.app.queues}
+        for queue, kind in queues.items():
+            if kind is not Kind.ASYNC:
+                raise RegistrationError(
+                    f"queue {queue!r} needs {kind.value} workers, which this version does not have yet: use `async def`"
+                )
+        self.pools = {queue: self._pool(queue) for queue in queues}
+        self._resources = Resources()
+        self._calls = Calls(self.app.handlers)
+        self._working: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self._hurry: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the store, take back what a dead process left, open the resources, start the workers.
+
+        Raises:
+            StoreUnusable, StoreUnavailable: the store cannot be opened; nothing is left running. What a resource raises passes too.
+        """
+        self._hurry = asyncio.get_running_loop().create_future()
+        await self.engine.open(self._open_resources, [Duty(TIMEOUT_SWEEP_S, self._sweep)])
+        for pool in self.pools.values():
+            self._man(pool)
+        self.engine.committer.claim_for(self)
+        return self
+
+    async def stop(self, *, grace_s: float | None = None) -> None:
+        """Take nothing more on, let what runs finish within `grace_s` (default: the setting), hand the rest back, close the store.
+
+        With a store in memory there is nobody to hand back to: what waits is run too, as far as the grace goes. A second call
+        waits for the first; with `grace_s=0` it ends the first one's grace.
+        """
+        if grace_s == 0 and self._hurry is not None and not self._hurry.done():
+            self._hurry.set_result(None)
+        await self.engine.close(lambda: self._finish(self.settings.grace_s if grace_s is None else grace_s))
+
+    async def join(self) -> None:
+        """Wait until nothing waits or runs: in this process, and in the store's queues that it serves.
+
+        Jobs that are due later, or wait for another try, count as waiting.
+
+        Raises:
+            DispatcherFailed: something inside failed.
+        """
+        while not await self._nothing_left():
+            self.engine.check_running()
+            await self.engine.progress(JOIN_POLL_S)
+
+    # ------------------------------------------------------------------------------------------- what the committer asks
+
+    def wants(self) -> Mapping[str, Want]:
+        """What the pools can take now."""
+        if self._stopping:
+            return {}
+        return {queue: want for queue, pool in self.pools.items() if (want := pool.want()).jobs}
+
+    def accept(self, leases: Sequence[Lease]) -> None:
+        """Put claimed jobs into their queues, or give them back if they came too late."""
+        if self._stopping:
+            for lease in leases:
+                self._report(lease, Interrupted())
+            return
+        by_queue: dict[str, list[Lease]] = {}
+        for lease in leases:
+            by_queue.setdefault(lease.job.queue, []).append(lease)
+        for queue, its in by_queue.items():
+            self.pools[queue].accept(its)
+
+    def lose(self, fences: Sequence[tuple[int, int]]) -> None:
+        """Stop the runs whose jobs were cancelled."""
+        for fence in fences:
+            any(pool.cancel(fence) for pool in self.pools.values())
+
+    # ------------------------------------------------------------------------------------------------------------ within
+
+    def _pool(self, queue: str) -> WorkerPool:
+        waiting = JobQueue(queue, reserve_s=self.settings.reserve_s)
+        return WorkerPool(waiting, clock=self.clock, report=self._report, timeout_of=self._timeout_of)
+
+    def _man(self, pool: WorkerPool) -> None:
+        context = contextvars.copy_context()
+        context.run(RUNNING_IN.set, pool.queue.name)
+        for number in range(self.settings.workers_of(pool.queue.name, Kind.ASYNC, os.cpu_count() or 1)):
+            work = pool.add(CoroutineWorker(self._calls, context))
+            self._working.append(self.engine.root.start(work, name=f"{pool.queue.name}/{number}"))
+
+    async def _open_resources(self) -> None:
+        try:
+            await self._calls.open(self.engine.handles.prefix, self._resources)
+        except BaseException:
+            await self._resources.close()
+            raise
+
+    def _report(self, lease: Lease, outcome: Outcome) -> None:
+        handler = None if lease.job.function is not None else self.app.handlers[lease.job.handler]
+        self.engine.committer.settle(settle(lease, outcome, handler, settings=self.settings, rng=self.rng))
+
+    def _timeout_of(self, lease: Lease) -> float | None:
+        return None if lease.job.function is not None else self.app.handlers[lease.job.handler].timeout_s
+
+    def _sweep(self) -> None:
+        for pool in self.pools.values():
+            pool.sweep()
+
+    async def _nothing_left(self) -> bool:
+        if not self.engine.committer.idle or any(pool.busy for pool in self.pools.values()):
+            return False
+        tally = await self.engine.store.tally()
+        return not any(counted.waiting or counted.running for queue, counted in tally.items() if queue in self.pools)
+
+    async def _finish(self, grace_s: float) -> None:
+        """End what runs: first let it, then ask it, then leave it. Whatever happens, every lease is settled or handed back."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + grace_s
+        try:
+            if not self.engine.store.capabilities.durable:
+                await self._drain(ends_at)
+        finally:
+            self._stopping = True
+            for pool in self.pools.values():
+                for lease in pool.close():
+                    self._report(lease, Interrupted())
+            try:
+                await outlast(self._working, timeout_s=ends_at - loop.time(), until=self._hurry)
+            finally:
+                await self._interrupt()
+
+    async def _drain(self, ends_at: float) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < ends_at and not (self._hurry and self._hurry.done()) and not await self._nothing_left():
+            await self.engine.progress(min(JOIN_POLL_S, ends_at - loop.time()), until=self._hurry)
+        left = sum(counted.waiting for counted in (await self.engine.store.tally()).values())
+        if left:
+            logger.error("%d jobs that waited in memory were not run: the grace was over", left)
+
+    async def _interrupt(self) -> None:
+        for pool in self.pools.values():
+            pool.interrupt()
+        try:
+            await outlast(self._working, timeout_s=STUBBORN_S)
+        finally:
+            for lease in (lease for pool in self.pools.values() for lease in pool.running):
+                logger.error("job %d of %s did not stop and is left behind; its job is handed back", lease.job.id, lease.job.handler)
+                self._report(lease, Interrupted())
+            await self._resources.close()

@@ -1,0 +1,138 @@
+"""Makes jobs of what is submitted: the handler found, the payload encoded and bounded, the options checked, the id given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from cabrank.app import AnyHandler, App, Handler, Jobs, bare_handler, is_async
+from cabrank.clock import Clock
+from cabrank.errors import PayloadInvalid, PayloadTooLarge, RegistrationError, SettingError
+from cabrank.ids import Ids
+from cabrank.job import DEFAULT_PRIORITY, PRIORITIES, Job
+from cabrank.settings import Kind, Settings
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a submitter may say about jobs: when they are due, how urgent they are, after when nobody wants them.
+
+    `delay_s` and `deadline_s` are seconds from now; `due_at` is a moment. `priority` is 0 (first) to 9 (last).
+    """
+
+    delay_s: float | None = None
+    due_at: float | None = None
+    priority: int | None = None
+    deadline_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.delay_s is not None and self.due_at is not None:
+            raise SettingError("give delay_s or due_at, not both")
+        if self.delay_s is not None and self.delay_s < 0:
+            raise SettingError(f"delay_s must not be negative, it is {self.delay_s:g}")
+        if self.priority is not None and self.priority not in PRIORITIES:
+            raise SettingError(f"priority is 0 (first) to 9 (last), not {self.priority}")
+
+
+PLAIN = Options()
+
+
+class Drafts:
+    """Turns handlers and arguments into jobs. Nothing is stored yet, and nothing is waited for."""
+
+    def __init__(self, app: App, ids: Ids, *, clock: Clock, settings: Settings, durable: bool) -> None:
+        self._handlers = app.handlers
+        self._ids = ids
+        self._clock = clock
+        self._limit = settings.payload_limit
+        self._durable = durable
+        self._bare = {kind: bare_handler(kind) for kind in (Kind.ASYNC, Kind.THREAD)}
+
+    def handler_of(self, function: Callable[..., object]) -> AnyHandler:
+        """The handler to submit to.
+
+        Raises:
+            RegistrationError: it is not this app's; or it is no handler and the store is not in memory.
+        """
+        if isinstance(function, Handler):
+            if self._handlers.get(function.name) is not function:
+                raise RegistrationError(f"{function!r} is not a handler of this dispatcher's app: submit it where that app runs")
+            return function
+        if not callable(function):
+            raise RegistrationError(f"{function!r} cannot be called")
+        if self._durable:
+            raise RegistrationError(f"{function!r} is not a handler: only a function under a name can be stored, register it with @app.job")
+        return self._bare[Kind.ASYNC if is_async(function) else Kind.THREAD]
+
+    def is_bare(self, handler: AnyHandler) -> bool:
+        """Whether `handler` stands for a callable that no app registered."""
+        return handler is self._bare.get(handler.kind)
+
+    def job(self, handler: AnyHandler, function: Callable[..., object], args: tuple[object, ...], options: Options = PLAIN) -> Job:
+        """One job that calls `handler`, or `function` if that is not one.
+
+        Raises:
+            PayloadInvalid, PayloadTooLarge: the arguments are not what it takes.
+        """
+        if self.is_bare(handler):
+            job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=b"", args=args, function=function)
+        else:
+            payload = self._bounded(handler, args)
+            job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=payload, args=args)
+        return job if options is PLAIN else self._with(options, [job])[0]
+
+    def many(self, handler: AnyHandler, function: Callable[..., object], items: Sequence[object], options: Options = PLAIN) -> list[Job]:
+        """One job for each of `items`, their ids in a row."""
+        name, queue, first = handler.name, handler.queue, self._ids.take(len(items))
+        if self.is_bare(handler):
+            jobs = [
+                Job(id=first + n, handler=name, queue=queue, payload=b"", args=(item,), function=function) for n, item in enumerate(items)
+            ]
+        else:
+            jobs = [
+                Job(id=first + n, handler=name, queue=queue, payload=self._bounded(handler, (item,)), args=(item,))
+                for n, item in enumerate(items)
+            ]
+        return jobs if options is PLAIN else self._with(options, jobs)
+
+    def received(self, handler: AnyHandler, payload: bytes, options: Options = PLAIN) -> Job:
+        """The job of a payload that came as JSON. What is stored is what came.
+
+        Raises:
+            PayloadMalformed, PayloadInvalid, PayloadTooLarge: it is not what the handler takes.
+        """
+        if len(payload) > self._limit:
+            raise PayloadTooLarge(len(payload), self._limit)
+        args = handler.codec.decode(payload)
+        stored = payload or handler.codec.encode(args)
+        job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=stored, args=args)
+        return job if options is PLAIN else self._with(options, [job])[0]
+
+    def together(self, jobs: Jobs, options: Options = PLAIN) -> list[Job]:
+        """The jobs of a document, their ids in a row and in its order.
+
+        Raises:
+            RegistrationError: one is of another app's handler.
+            PayloadInvalid, PayloadTooLarge: an item is not what its handler takes.
+        """
+        if len(jobs.parts) == 1:
+            handler, items = jobs.parts[0]
+            return self.many(self.handler_of(handler), handler.function, items, options)
+        return [job for handler, items in jobs.parts for job in self.many(self.handler_of(handler), handler.function, items, options)]
+
+    def _bounded(self, handler: AnyHandler, args: tuple[object, ...]) -> bytes:
+        try:
+            payload = handler.codec.encode(args)
+        except PayloadInvalid as error:
+            raise type(error)(f"{handler.name}: {error}") from None
+        if len(payload) > self._limit:
+            raise PayloadTooLarge(len(payload), self._limit)
+        return payload
+
+    def _with(self, options: Options, jobs: Sequence[Job]) -> list[Job]:
+        now = self._clock.now()
+        due_at = options.due_at or (now + options.delay_s if options.delay_s else 0.0)
+        deadline_at = 0.0 if options.deadline_s is None else now + options.deadline_s
+        priority = DEFAULT_PRIORITY if options.priority is None else options.priority
+        return [msgspec.structs.replace(job, due_at=due_at, deadline_at=deadline_at, priority=priority) for job in jobs]

@@ -1,0 +1,209 @@
+"""What runs underneath: a store that is open, the committer that owns it, the duties, all under one root task."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+
+from cabrank.app import App
+from cabrank.clock import Clock
+from cabrank.codec import PayloadCodec
+from cabrank.committer import Committer
+from cabrank.errors import CabrankError, DispatcherFailed, IntakeClosed, NotEntered, StoreUnavailable, UsedAfterFork
+from cabrank.events import Counters, Events
+from cabrank.handle import Handles
+from cabrank.ids import Ids
+from cabrank.job import Settlement
+from cabrank.root import Root, outlast
+from cabrank.settings import Settings
+from cabrank.stores.contract import InspectedStore, Terms
+from cabrank.upkeep import Duty, keep_up
+
+ROOM_S = 1.0  # who waits for room asks again at the latest after this
+ELSEWHERE_S = 0.02  # how often outcomes of other processes are looked for, while somebody waits for one
+PRUNE_S = 30.0
+STUBBORN_S = 5.0  # what does not end within this of being cancelled is left behind
+FLUSH_S = 10.0  # how long a stop waits for a store that does not answer; its leases then come back by themselves
+
+_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Engine:
+    """Opened once, closed once. The order of opening is that of the route, the order of closing its reverse."""
+
+    def __init__(self, name: str, app: App, store: InspectedStore, *, settings: Settings, clock: Clock, rng: Random) -> None:
+        self.app = app
+        self.store = store
+        self.settings = settings
+        self.clock = clock
+        self.events = Events()
+        self.counters = Counters()
+        self.handles = Handles(store, self._codec_of)
+        self.ids = Ids(store)
+        self.committer = Committer(store, clock=clock, rng=rng, events=self.events, counters=self.counters, settled=self._settled)
+        self.root = Root(name, on_failure=self._fail)
+        self.closed: CabrankError | None = NotEntered(f"the {name} is used before it was entered: use `async with`")
+        """Why nothing is taken on; None while it is."""
+        self._committing: asyncio.Task[None] | None = None
+        self._stopped: asyncio.Event | None = None
+        self._progress: list[asyncio.Future[None]] = []
+
+    async def open(self, before: Callable[[], Awaitable[None]] | None = None, duties: Sequence[Duty] = ()) -> None:
+        """Open the store and start. `before` runs when the store is open and nothing has been claimed.
+
+        Raises:
+            StoreUnusable, StoreUnavailable: the store cannot be opened; nothing is left running. What `before` raises passes too.
+        """
+        await self.root.open()
+        try:
+            await self.store.open(self._terms())
+            self.handles.prefix = self.store.prefix
+            await self.ids.refill()
+            if before is not None:
+                await before()
+        except BaseException:
+            self.root.cancel()
+            await self.root.close(patience_s=STUBBORN_S)
+            await self.store.close()
+            raise
+        self._committing = self.root.start(self.committer.run(), name="committer")
+        self.root.start(keep_up([*self._duties(), *duties], self.clock), name="upkeep")
+        if self.store.capabilities.shared:
+            self.root.start(self.committer.listen(), name="arrivals")
+        self.closed = None
+        _open_engines.add(self)
+
+    async def progress(self, within_s: float, *, until: asyncio.Future[None] | None = None) -> None:
+        """Return when something was settled, `until` is done, or the time is up."""
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._progress.append(settled)
+        await asyncio.wait([settled] if until is None else [settled, until], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+
+    def check_running(self) -> None:
+        """Raise what failed inside, if something did."""
+        if isinstance(self.closed, DispatcherFailed):
+            raise self.closed
+
+    def check_open(self) -> None:
+        """Raise why nothing is taken on, if so."""
+        if self.closed is not None:
+            raise self.closed
+
+    def close_door(self) -> None:
+        """Take no new work from now on. What was taken is still committed."""
+        if self.closed is None:
+            self.closed = IntakeClosed("no new work is taken: it is stopping")
+
+    async def close(self, finish: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Take nothing more on, let `finish` end what runs, commit everything, close the store.
+
+        A second call waits for the first. A cancel is raised only when the store is closed.
+        """
+        if self._stopped is not None:
+            await self._stopped.wait()
+            return
+        self._stopped = asyncio.Event()
+        _open_engines.discard(self)
+        self.close_door()
+        try:
+            try:
+                if finish is not None and self.root.failure is None:
+                    await finish()
+            finally:
+                await self._flush()
+        finally:
+            await self._close_all()
+
+    async def _close_all(self) -> None:
+        assert self._stopped is not None  # noqa: S101 -- for the type checker
+        self.committer.abandon()
+        self.root.cancel()
+        try:
+            await self.root.close(patience_s=STUBBORN_S)
+        finally:
+            await self.store.close()
+            self._stopped.set()
+
+    @property
+    def answering(self) -> bool:
+        """Whether it takes work and the store answers."""
+        return self.closed is None and self.committer.failing_since is None
+
+    async def _flush(self) -> None:
+        """Let the committer record what came, as long as the store answers."""
+        assert self.closed is not None  # noqa: S101 -- for the type checker
+        self.committer.finish(refuse=self.closed)
+        if self._committing is None:
+            return
+        patience = asyncio.get_running_loop().call_later(FLUSH_S, self._give_up)
+        try:
+            await outlast([self._committing])
+        finally:
+            patience.cancel()
+
+    def _give_up(self) -> None:
+        if self.committer.failing_since is not None:
+            self.committer.abandon()
+
+    def _fail(self, failure: BaseException) -> None:
+        failed = DispatcherFailed(f"it failed inside and was stopped: {failure!r}")
+        failed.__cause__ = failure
+        self.closed = failed
+        self.committer.refuse_all(failed)
+        self.handles.fail(failed)
+
+    def forked(self) -> None:
+        """Refuse use in a forked child."""
+        self.closed = UsedAfterFork()
+
+    def _settled(self, settlements: Sequence[Settlement]) -> None:
+        self.handles.settled(settlements)
+        progress, self._progress = self._progress, []
+        for waiter in progress:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _terms(self) -> Terms:
+        handlers = self.app.handlers
+        crashes = {handler.name: handler.max_crashes for handler in handlers.values() if handler.max_crashes is not None}
+        return Terms(handlers=frozenset(handlers), settings=self.settings, max_crashes=crashes)
+
+    def _duties(self) -> list[Duty]:
+        duties = [
+            Duty(self.settings.sweep_s, self.committer.wake),
+            Duty(ROOM_S, self.committer.retry_line),
+            Duty(ROOM_S, self._refill_ids),
+            Duty(PRUNE_S, self.handles.prune),
+        ]
+        if self.store.capabilities.shared:
+            duties.append(Duty(ELSEWHERE_S, self._look_elsewhere))
+        return duties
+
+    async def _refill_ids(self) -> None:
+        if self.ids.low:
+            try:
+                await self.ids.refill()
+            except StoreUnavailable:
+                return  # half a block is left, and this duty comes round
+
+    async def _look_elsewhere(self) -> None:
+        try:
+            await self.handles.look_elsewhere()
+        except StoreUnavailable:
+            return  # who waits goes on waiting, and this duty comes round
+
+    def _codec_of(self, handler: str) -> PayloadCodec | None:
+        found = self.app.handlers.get(handler)
+        return None if found is None else found.codec
+
+
+def _after_fork_in_child() -> None:
+    for engine in tuple(_open_engines):
+        engine.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

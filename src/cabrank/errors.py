@@ -1,0 +1,158 @@
+"""Everything that cabrank raises, under one root.
+
+CabrankError
+├── UsageError                  the program is wrong; retrying does not help
+│   ├── RegistrationError       a handler, a document route or a queue was declared wrongly
+│   ├── SettingError            a setting has a value that cannot be used
+│   ├── UnknownHandler          no handler of that name in this app
+│   ├── NotEntered              used before `async with` was entered
+│   └── UsedAfterFork           used in a forked child
+├── PayloadInvalid              the payload is not what the handler takes
+│   ├── PayloadMalformed        … it is not even JSON
+│   └── PayloadTooLarge         … it is larger than the limit
+├── Refused                     nothing was stored
+│   ├── QueueFull               the queue has reached its bound
+│   ├── KeyReused               the idempotency key came with another body before
+│   └── IntakeClosed            no new work is taken: stopping or stopped
+├── StoreError
+│   ├── StoreUnavailable        the store did not answer; what it did is unknown
+│   └── StoreUnusable           the store cannot be opened as it is
+├── DispatcherFailed            something inside failed and everything was stopped
+└── Unsuccessful                what `JobHandle.result()` raises when there is no result
+    ├── JobFailed               given up, with the handler's error
+    ├── JobCancelled
+    ├── JobExpired
+    ├── ResultGone              it ended, but its result is not kept any more
+    └── UnknownJob              no job of that id, or gone
+"""
+
+from __future__ import annotations
+
+
+class CabrankError(Exception):
+    """The root: `except CabrankError` catches whatever cabrank itself raises."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().split("\n")[0])
+
+
+class UsageError(CabrankError):
+    """The program uses cabrank wrongly. Calling again does not help."""
+
+
+class RegistrationError(UsageError):
+    """A handler, a document route or a queue was declared in a way that cannot work."""
+
+
+class SettingError(UsageError):
+    """A setting has a value that cannot be used; the message names the setting and what it takes."""
+
+
+class UnknownHandler(UsageError):
+    """No handler of that name is registered in this app."""
+
+    def __init__(self, name: str, known: tuple[str, ...] = ()) -> None:
+        listed = f"; it has {', '.join(known)}" if known else ""
+        super().__init__(f"no handler named {name!r} in this app{listed}")
+        self.name = name
+
+
+class NotEntered(UsageError):
+    """Used before it was entered: use `async with`."""
+
+
+class UsedAfterFork(UsageError):
+    """A dispatcher or a store that was opened before a fork was used in the child: open it there, in the server's post-fork hook."""
+
+
+class PayloadInvalid(CabrankError):
+    """The payload is not of the type that the handler takes. Nothing was stored; sending it again does not help."""
+
+
+class PayloadMalformed(PayloadInvalid):
+    """The payload is not valid JSON. Nothing was stored."""
+
+
+class PayloadTooLarge(PayloadInvalid):
+    """The payload is larger than the limit. Nothing was stored."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"the payload has {size:,} bytes, the limit is {limit:,}: store it elsewhere and submit where it lies")
+        self.size = size
+        self.limit = limit
+
+
+class Refused(CabrankError):
+    """Nothing was stored."""
+
+
+class QueueFull(Refused):
+    """The queue has reached its bound. Nothing was stored; sending again later helps."""
+
+    def __init__(self, queue: str, bound: str, advice: str = "try again later, or use `submit`, which waits for room") -> None:
+        super().__init__(f"queue {queue!r} is full ({bound}): {advice}")
+        self.queue = queue
+        self.bound = bound
+
+
+class KeyReused(Refused):
+    """The idempotency key was used before with another body. Nothing was stored; use a new key for new work."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"idempotency key {key!r} was used before with another body: use a new key for new work")
+        self.key = key
+
+
+class IntakeClosed(Refused):
+    """No new work is taken here any more: it is stopping or has stopped. Nothing was stored."""
+
+
+class StoreError(CabrankError):
+    """The store could not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer. Whether anything was stored is unknown: send it again with the same idempotency key."""
+
+
+class StoreUnusable(StoreError):
+    """The store cannot be opened as it is; the message says what is wrong with it and what to do."""
+
+
+class DispatcherFailed(CabrankError):
+    """Something inside the dispatcher failed, so it stopped everything. `__cause__` is what failed; open a new one."""
+
+
+class Unsuccessful(CabrankError):
+    """The job has no result."""
+
+
+class JobFailed(Unsuccessful):
+    """The job was given up.
+
+    `reason` is one word (`failed`, `gave_up`, `worker_lost`, `timed_out`), `trace` the handler's last error as text. `__cause__`
+    is the handler's own exception when it was raised in this process.
+    """
+
+    def __init__(self, id: str, reason: str, trace: str) -> None:
+        last_line = trace.strip().rsplit("\n", 1)[-1]
+        super().__init__(f"job {id} is dead ({reason}): {last_line}" if last_line else f"job {id} is dead ({reason})")
+        self.id = id
+        self.reason = reason
+        self.trace = trace
+
+
+class JobCancelled(Unsuccessful):
+    """The job was cancelled before it returned."""
+
+
+class JobExpired(Unsuccessful):
+    """The job's deadline passed before it ran, or an overflow policy dropped it."""
+
+
+class ResultGone(Unsuccessful):
+    """The job ended, but its result is not kept any more: raise `keep_done_s` or `keep_done_jobs`, or use `map` for all results."""
+
+
+class UnknownJob(Unsuccessful):
+    """No job of that id is known: it never was, or it is no longer kept."""

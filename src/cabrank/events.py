@@ -1,0 +1,91 @@
+"""What happened, told in lists: one event a turn or a slice, and nothing is built when nobody listens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from cabrank.job import Job, Lease, Settlement
+
+logger = logging.getLogger("cabrank")
+
+
+class JobsAdmitted(msgspec.Struct, frozen=True):
+    """New jobs are stored, as safely as the store promises."""
+
+    jobs: Sequence[Job]
+
+
+class JobsClaimed(msgspec.Struct, frozen=True):
+    """Leases came in."""
+
+    leases: Sequence[Lease]
+
+
+class JobsSettled(msgspec.Struct, frozen=True):
+    """Settlements are recorded; those of lost leases are not among them."""
+
+    settlements: Sequence[Settlement]
+
+
+class LeasesLost(msgspec.Struct, frozen=True):
+    """Settlements that changed nothing, as (job id, run): another holder has those jobs now."""
+
+    fences: Sequence[tuple[int, int]]
+
+
+class TurnFailed(msgspec.Struct, frozen=True):
+    """The store did not answer; the turn is sent again in `again_in_s`."""
+
+    number: int
+    error: Exception
+    again_in_s: float
+
+
+Event = JobsAdmitted | JobsClaimed | JobsSettled | LeasesLost | TurnFailed
+Subscriber = Callable[[Event], None]
+
+
+class Events:
+    """The stream. A subscriber is called in the event loop and must be quick; one that raises is logged and kept."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Subscriber] = []
+
+    def __bool__(self) -> bool:
+        """Whether anybody listens: ask before building an event."""
+        return bool(self._subscribers)
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber` with each event from now on. What is returned ends that."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def publish(self, event: Event) -> None:
+        """Tell all subscribers."""
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception:
+                logger.exception("an event subscriber raised")
+
+
+class Counters:
+    """What happened since the start, in jobs; `/metrics` reads it."""
+
+    def __init__(self) -> None:
+        self.admitted = 0
+        self.refused = 0
+        self.started = 0
+        self.done = 0
+        self.retried = 0
+        self.dead = 0
+        self.cancelled = 0
+        self.expired = 0
+        self.held = 0
+        self.released = 0
+        self.lost = 0
+        self.turns = 0
+        self.turns_failed = 0

@@ -1,0 +1,211 @@
+"""What a submitter holds: the job's id, its state, and its result when it has one."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar, cast, overload
+
+from cabrank.codec import PayloadCodec
+from cabrank.errors import JobCancelled, JobExpired, JobFailed, ResultGone, UnknownJob
+from cabrank.job import Settlement, text_id
+from cabrank.states import TRANSITIONS, UNFINISHED, Cause, State
+from cabrank.stores.contract import Inspector, JobRecord
+
+R = TypeVar("R")
+
+
+class JobHandle(Generic[R]):
+    """One submitted job. Dropping it costs nothing and stops nothing."""
+
+    __slots__ = ("__weakref__", "_bare", "_handles", "_settlement", "number")
+
+    def __init__(self, number: int, handles: Handles, *, bare: bool = False) -> None:
+        self.number = number
+        self._handles = handles
+        self._bare = bare
+        self._settlement: Settlement | None = None
+
+    @property
+    def id(self) -> str:
+        """The job's id as text: what `dispatcher.handle` and `GET /jobs/{id}` take."""
+        return text_id(self._handles.prefix, self.number)
+
+    @property
+    def settled(self) -> bool:
+        """Whether this process knows that the job has ended."""
+        return self._settlement is not None
+
+    async def state(self) -> State:
+        """The job's state now.
+
+        Raises:
+            UnknownJob: it ended and is no longer kept.
+        """
+        if self._settlement is not None:
+            return TRANSITIONS[State.RUNNING, self._settlement.cause]
+        return (await self._handles.record(self.number)).state
+
+    async def cancel(self) -> bool:
+        """Cancel the job. False: it had ended. A running one is asked to stop; whoever settles first wins."""
+        return self._settlement is None and await self._handles.store.cancel(self.number)
+
+    async def result(self, *, timeout_s: float | None = None) -> R:
+        """What the handler returned, once it has.
+
+        A callable that no app registered raises its own exception here.
+
+        Raises:
+            JobFailed: the job was given up; `__cause__` is the handler's exception, if it was raised in this process.
+            JobCancelled: it was cancelled.
+            JobExpired: it was dropped before it ran.
+            ResultGone: it ended, but its result is not kept any more.
+            UnknownJob: nothing is known of it.
+            TimeoutError: `timeout_s` seconds passed. The job goes on, and calling again is safe.
+        """
+        async with asyncio.timeout(timeout_s):
+            if self._settlement is None:
+                self._settlement = await self._handles.settlement(self)
+        return cast(R, _result_of(self.id, self._settlement, bare=self._bare))
+
+    def _settle(self, settlement: Settlement) -> None:
+        self._settlement = settlement
+
+    def __repr__(self) -> str:
+        return f"<job {self.id}>"
+
+
+class Handles:
+    """The handles that still live, so that each learns its job's outcome when it is recorded."""
+
+    def __init__(self, store: Inspector, codec_of: Callable[[str], PayloadCodec | None]) -> None:
+        self.store = store
+        self.prefix = ""
+        self._live: dict[int, weakref.ref[JobHandle[Any]]] = {}
+        self._waiting: dict[int, list[asyncio.Future[Settlement]]] = {}
+        self._codec_of = codec_of
+
+    def hold(self, number: int, *, bare: bool) -> JobHandle[Any]:
+        """A handle for a job that was submitted just now; `bare` if no app registered what it calls."""
+        handle: JobHandle[Any] = JobHandle(number, self, bare=bare)
+        self._live[number] = weakref.ref(handle)
+        return handle
+
+    def settled(self, settlements: Sequence[Settlement]) -> None:
+        """Tell the handles of jobs that have ended."""
+        if not self._live and not self._waiting:
+            return
+        for settlement in settlements:
+            if TRANSITIONS[State.RUNNING, settlement.cause] in UNFINISHED:
+                continue
+            reference = self._live.pop(settlement.id, None)
+            handle = None if reference is None else reference()
+            if handle is not None:
+                handle._settle(settlement)  # noqa: SLF001 -- the two classes are one thing, split by who holds them
+            for waiter in self._waiting.pop(settlement.id, ()):
+                if not waiter.done():
+                    waiter.set_result(settlement)
+
+    def prune(self) -> None:
+        """Forget handles that nobody holds any more."""
+        for number in [number for number, reference in self._live.items() if reference() is None]:
+            del self._live[number]
+
+    def fail(self, error: Exception) -> None:
+        """Tell everybody who waits that there will be no outcome from here."""
+        waiting, self._waiting = self._waiting, {}
+        for waiter in (waiter for waiters in waiting.values() for waiter in waiters):
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    async def record(self, number: int) -> JobRecord:
+        """What the store says about a job.
+
+        Raises:
+            UnknownJob: nothing.
+        """
+        record = (await self.store.find([number])).get(number)
+        if record is None:
+            raise UnknownJob(f"job {text_id(self.prefix, number)} is not known: it never was, or it ended and is no longer kept")
+        return record
+
+    async def settlement(self, handle: JobHandle[Any]) -> Settlement:
+        """Wait for the outcome of a job that has not ended as far as this process knows."""
+        if handle.number not in self._live:  # not from here, or from a bulk submit: it may have ended already
+            record = await self.record(handle.number)
+            if record.state not in UNFINISHED:
+                return self._settlement_of(record)
+        waiter: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(handle.number, []).append(waiter)
+        try:
+            return await waiter
+        finally:
+            waiters = self._waiting.get(handle.number, [])
+            if waiter in waiters:
+                waiters.remove(waiter)
+                if not waiters:
+                    self._waiting.pop(handle.number, None)
+
+    async def look_elsewhere(self) -> None:
+        """Ask the store about the jobs that somebody waits for: another process may have run them."""
+        if not self._waiting:
+            return
+        records = await self.store.find(tuple(self._waiting))
+        self.settled([self._settlement_of(record) for record in records.values() if record.state not in UNFINISHED])
+        for number in [number for number in self._waiting if number not in records]:
+            for waiter in self._waiting.pop(number):
+                if not waiter.done():
+                    waiter.set_exception(ResultGone(f"job {text_id(self.prefix, number)} ended and is no longer kept"))
+
+    def _settlement_of(self, record: JobRecord) -> Settlement:
+        cause = {state: cause for (before, cause), state in TRANSITIONS.items() if before is State.RUNNING}[record.state]
+        codec = self._codec_of(record.handler)
+        value = record.value if codec is None or record.result is None else codec.decode_result(record.result)
+        return Settlement(record.id, record.run, cause, reason=record.reason, error=record.error, value=value)
+
+
+def _result_of(id: str, settlement: Settlement, *, bare: bool) -> object:
+    match settlement.cause:
+        case Cause.RETURNED:
+            return settlement.value
+        case Cause.CANCELLED:
+            raise JobCancelled(f"job {id} was cancelled")
+        case Cause.DROPPED:
+            raise JobExpired(f"job {id} was not run: {settlement.reason}")
+        case _:
+            if bare and settlement.failure is not None:
+                raise settlement.failure
+            raise JobFailed(id, settlement.reason, settlement.error) from settlement.failure
+
+
+class JobHandles(Sequence[JobHandle[R]]):
+    """The handles of a bulk submit, each built when it is asked for: a million of them cost a few numbers."""
+
+    def __init__(self, blocks: Sequence[range], handles: Handles, *, bare: bool) -> None:
+        self._blocks = blocks
+        self._handles = handles
+        self._bare = bare
+
+    def __len__(self) -> int:
+        return sum(len(block) for block in self._blocks)
+
+    def __iter__(self) -> Iterator[JobHandle[R]]:
+        return (self._handle(number) for block in self._blocks for number in block)
+
+    @overload
+    def __getitem__(self, index: int) -> JobHandle[R]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[JobHandle[R]]: ...
+    def __getitem__(self, index: int | slice) -> JobHandle[R] | Sequence[JobHandle[R]]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = index + len(self) if index < 0 else index
+        for block in self._blocks:
+            if 0 <= position < len(block):
+                return self._handle(block[position])
+            position -= len(block)
+        raise IndexError(f"there are {len(self)} handles")
+
+    def _handle(self, number: int) -> JobHandle[R]:
+        return JobHandle(number, self._handles, bare=self._bare)

@@ -1,0 +1,249 @@
+"""Takes new jobs on: what is submitted finds room or waits for it, and is acknowledged when it is committed."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from itertools import islice
+from random import Random
+from types import TracebackType
+from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+
+from cabrank.app import App
+from cabrank.clock import Clock, SystemClock
+from cabrank.committer import Answered
+from cabrank.drafts import PLAIN, Drafts, Options
+from cabrank.engine import Engine
+from cabrank.errors import CabrankError, DispatcherFailed, KeyReused, QueueFull
+from cabrank.handle import JobHandle, JobHandles
+from cabrank.job import Job, number_of
+from cabrank.queue import RUNNING_IN
+from cabrank.settings import PerQueue, Settings, load
+from cabrank.stores import open_url
+from cabrank.stores.contract import STORED, Admission, InspectedStore, Submission, Verdict
+
+R = TypeVar("R")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+CHUNK = 1_000  # jobs of a bulk submit that are admitted together: the next chunk is encoded while one is committed
+
+
+class When(TypedDict, total=False):
+    """The options of every submit: see `Options`."""
+
+    delay_s: float | None
+    due_at: float | None
+    priority: int | None
+    deadline_s: float | None
+
+
+class Intake:
+    """Submits jobs without working on any.
+
+    An async context manager; it may be left in another task than it was entered in. `store` is a URL or a store object; what
+    else can be set comes in `settings`, else from `CABRANK_…` variables.
+    """
+
+    def __init__(
+        self,
+        app: App | None = None,
+        *,
+        store: str | InspectedStore | None = None,
+        max_workers: PerQueue = None,
+        max_queue: PerQueue = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        self.app = app or App()
+        self.settings = settings or load(
+            os.environ, store=store if isinstance(store, str) else None, max_workers=max_workers, max_queue=max_queue
+        )
+        self.clock: Clock = clock or SystemClock()
+        self.rng = rng or Random()
+        opened = open_url(self.settings.store, self.clock) if store is None or isinstance(store, str) else store
+        self.engine = Engine(type(self).__name__, self.app, opened, settings=self.settings, clock=self.clock, rng=self.rng)
+        self.drafts = Drafts(self.app, self.engine.ids, clock=self.clock, settings=self.settings, durable=opened.capabilities.durable)
+
+    # -------------------------------------------------------------------------------------------------------- submitting
+
+    @overload
+    async def submit(
+        self, function: Callable[[*Ts], Coroutine[Any, Any, R]], *args: *Ts, key: str = "", **when: Unpack[When]
+    ) -> JobHandle[R]: ...
+    @overload
+    async def submit(self, function: Callable[[*Ts], R], *args: *Ts, key: str = "", **when: Unpack[When]) -> JobHandle[R]: ...
+    async def submit(self, function: Callable[[*Ts], Any], *args: *Ts, key: str = "", **when: Unpack[When]) -> JobHandle[Any]:
+        """Submit one call of `function`; waits for room. What comes back is committed, as safely as the store promises.
+
+        `function` is a handler of the app; with a store in memory, any callable. `delay_s` or `due_at` says when it is due,
+        `priority` 0 (first) to 9 (last), `deadline_s` after how many seconds it is not worth starting. The same `key` with the
+        same arguments again, within `receipts_s`, gives the first job and adds nothing.
+
+        Raises:
+            PayloadInvalid: the arguments are not what the handler takes.
+            KeyReused: `key` was used with other arguments.
+            QueueFull: this runs inside a job of the very queue that is full, so waiting could be for ever.
+            StoreUnavailable: whether it was stored is unknown; with a `key`, submitting again is safe.
+            IntakeClosed, DispatcherFailed: no more work is taken.
+        """
+        return await self._submit(function, args, key, when, patient=True)
+
+    @overload
+    async def try_submit(
+        self, function: Callable[[*Ts], Coroutine[Any, Any, R]], *args: *Ts, key: str = "", **when: Unpack[When]
+    ) -> JobHandle[R]: ...
+    @overload
+    async def try_submit(self, function: Callable[[*Ts], R], *args: *Ts, key: str = "", **when: Unpack[When]) -> JobHandle[R]: ...
+    async def try_submit(self, function: Callable[[*Ts], Any], *args: *Ts, key: str = "", **when: Unpack[When]) -> JobHandle[Any]:
+        """As `submit`, but never waits for room.
+
+        Raises:
+            QueueFull: the queue has reached its bound. Nothing was stored.
+        """
+        return await self._submit(function, args, key, when, patient=False)
+
+    @overload
+    async def submit_many(
+        self, function: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], **when: Unpack[When]
+    ) -> Sequence[JobHandle[R]]: ...
+    @overload
+    async def submit_many(self, function: Callable[[T], R], items: Iterable[T], **when: Unpack[When]) -> Sequence[JobHandle[R]]: ...
+    async def submit_many(self, function: Callable[..., Any], items: Iterable[Any], **when: Unpack[When]) -> Sequence[JobHandle[Any]]:
+        """Submit one call of `function` for each of `items`, which is read as it is needed; waits for room.
+
+        Returns when all are committed. When it raises or is cancelled half-way, what was committed stays and is run.
+
+        Raises:
+            What `submit` raises.
+        """
+        handler = self.drafts.handler_of(function)
+        options = Options(**when) if when else PLAIN
+        bound = self.settings.bound_of(handler.queue, self.engine.store.capabilities.bound)
+        chunk = max(1, min(CHUNK, bound.jobs // 4))  # small enough to find room while others submit too
+        blocks: list[range] = []
+        before: asyncio.Future[Admission] | None = None
+        source = iter(items)
+        while batch := list(islice(source, chunk)):
+            self.engine.check_open()
+            jobs = self.drafts.many(handler, function, batch, options)
+            blocks.append(range(jobs[0].id, jobs[0].id + len(jobs)))
+            committed = self._offered(Submission(jobs=jobs), patient=True)
+            if before is not None:
+                _accepted(await before, "")
+            before = committed
+        if before is not None:
+            _accepted(await before, "")
+        return JobHandles(blocks, self.engine.handles, bare=self.drafts.is_bare(handler))
+
+    def handle(self, id: str) -> JobHandle[Any]:
+        """The handle of a job by its id; nothing is asked of the store yet.
+
+        Raises:
+            UnknownJob: it cannot be an id of this store.
+        """
+        self.engine.check_open()
+        return JobHandle(number_of(self.engine.handles.prefix, id), self.engine.handles)
+
+    def enter(self, submission: Submission, answered: Answered) -> None:
+        """Take what was drafted to the store without waiting for room, for a front that answers by callback.
+
+        `answered` is called once with the admission or an error, perhaps before this returns.
+        """
+        if self.engine.closed is not None:
+            answered(self.engine.closed)
+        elif self._taken(submission):
+            answered(STORED)
+        else:
+            self.engine.committer.offer(submission, answered, patient=False, size=_size(submission.jobs))
+
+    # ------------------------------------------------------------------------------------------------------------- life
+
+    async def __aenter__(self) -> Self:
+        """Open the store and start.
+
+        Raises:
+            StoreUnusable, StoreUnavailable: the store cannot be opened; nothing is left running.
+        """
+        await self.engine.open()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop as `stop` does; at once, if an exception leaves the block."""
+        await self.stop(grace_s=0.0 if error is not None else None)
+        failure = self.engine.root.failure
+        if failure is not None and error is None:
+            raise DispatcherFailed(f"it failed inside and was stopped: {failure!r}") from failure
+
+    async def stop(self, *, grace_s: float | None = None) -> None:
+        """Take nothing more on, commit what is on its way, close the store. A second call waits for the first."""
+        del grace_s  # nothing runs here that could need it
+        await self.engine.close()
+
+    # ------------------------------------------------------------------------------------------------------------ within
+
+    async def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], key: str, when: When, *, patient: bool) -> JobHandle[Any]:
+        self.engine.check_open()
+        drafts = self.drafts
+        handler = drafts.handler_of(function)
+        job = drafts.job(handler, function, args, Options(**when) if when else PLAIN)
+        submission = Submission(jobs=(job,), key=key, digest=_digest(job) if key else b"")
+        number = job.id
+        if not self._taken(submission):
+            admission = await self._offered(submission, patient=patient)
+            number = _accepted(admission, key) or number
+        return self.engine.handles.hold(number, bare=job.function is not None)
+
+    def _taken(self, submission: Submission) -> bool:
+        """Take it on here and now, if the store can judge that and there is room."""
+        job, engine = submission.jobs[0], self.engine
+        if submission.key or engine.committer.in_line(job.queue):
+            return False
+        if not engine.store.take_room(job.queue, len(submission.jobs), _size(submission.jobs)):
+            return False
+        engine.committer.add(submission.jobs)
+        return True
+
+    def _offered(self, submission: Submission, *, patient: bool) -> asyncio.Future[Admission]:
+        future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
+        if not submission.has_room and self._taken(submission):
+            future.set_result(STORED)
+            return future
+
+        def answered(answer: Admission | CabrankError) -> None:
+            if future.done():
+                return
+            if isinstance(answer, CabrankError):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+        may_wait = patient and RUNNING_IN.get() != submission.jobs[0].queue
+        self.engine.committer.offer(submission, answered, patient=may_wait, size=_size(submission.jobs))
+        return future
+
+
+def _size(jobs: Sequence[Job]) -> int:
+    return len(jobs[0].payload) if len(jobs) == 1 else sum([len(job.payload) for job in jobs])
+
+
+def _digest(job: Job) -> bytes:
+    return hashlib.blake2b(job.payload, digest_size=16, key=job.handler.encode()[:64]).digest()
+
+
+def _accepted(admission: Admission, key: str) -> int:
+    """The id that the submission got before, 0 if it is new."""
+    match admission.verdict:
+        case Verdict.STORED:
+            return 0
+        case Verdict.REPEATED:
+            return admission.first_id
+        case Verdict.KEY_REUSED:
+            raise KeyReused(key)
+        case Verdict.FULL:
+            own = RUNNING_IN.get() == admission.queue
+            advice = "a job of this queue cannot wait for room that only its own pool can make; give it more room or submit from outside"
+            raise QueueFull(admission.queue, admission.bound, *([advice] if own else []))

@@ -1,0 +1,87 @@
+"""The records that travel: a job, the lease to run it, the settlement of a run. None of them ever changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from cabrank.errors import UnknownJob
+from cabrank.states import Cause
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+NAME = re.compile(NAME_PATTERN)  # handlers, queues, tags: what may stand in a URL, a file name and a metric's label
+PRIORITIES = range(10)
+DEFAULT_PRIORITY = 5  # 0 goes first, 9 last: room on both sides
+
+_TEXT_ID = re.compile(r"^([a-z2-7]{8})-([1-9][0-9]{0,18})$")
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One call to make: of `handler`, with what `payload` says. Made by whoever submits it.
+
+    `id` grows with the moment of submission within a process. `payload` is JSON. `due_at` and `deadline_at` are moments (0:
+    at once, no deadline). `args` is the payload as it was decoded in this process, `function` a callable that has no handler;
+    both stay in the process: a store that is not in memory does not keep them.
+    """
+
+    id: int
+    handler: str
+    queue: str
+    payload: bytes
+    priority: int = DEFAULT_PRIORITY
+    due_at: float = 0.0
+    deadline_at: float = 0.0
+    args: tuple[object, ...] | None = None
+    function: Callable[..., object] | None = None
+
+
+class Lease(msgspec.Struct, frozen=True, gc=False):
+    """The right to execute one run of a job.
+
+    (`job.id`, `run`) is the fence: a settlement counts only while this run is the job's running one. `failures` and `crashes`
+    are those of earlier runs.
+    """
+
+    job: Job
+    run: int
+    failures: int = 0
+    crashes: int = 0
+
+
+class Settlement(msgspec.Struct, frozen=True, gc=False):
+    """What is recorded because of a run's outcome.
+
+    `after_s` is how long a job that goes back waits (seconds, judged by the store's clock). `result` is JSON, or None for a
+    handler that returned None. `value` is the result, `failure` the exception, as this process has them.
+    """
+
+    id: int
+    run: int
+    cause: Cause
+    after_s: float = 0.0
+    reason: str = ""
+    error: str = ""
+    result: bytes | None = None
+    value: object = None
+    failure: BaseException | None = None
+
+
+def text_id(prefix: str, number: int) -> str:
+    """A job's id as people and programs see it: `k7x2m9q4-1042`. `prefix` is the store's own, so ids of two stores never meet."""
+    return f"{prefix}-{number}"
+
+
+def number_of(prefix: str, id: str) -> int:
+    """The number in a text id of the store whose prefix is given.
+
+    Raises:
+        UnknownJob: not an id, or one of another store.
+    """
+    match = _TEXT_ID.match(id)
+    if match is None:
+        raise UnknownJob(f"{id[:64]!r} is not a job id: ids look like {prefix}-1042")
+    if match[1] != prefix:
+        raise UnknownJob(f"job {id} belongs to another store: this one's ids begin with {prefix}-")
+    return int(match[2])

@@ -1,0 +1,165 @@
+"""The workers of one queue. Those that are idle stand in the rank, longest idle first, until they are hired."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from cabrank.clock import Clock
+from cabrank.job import Lease
+from cabrank.policy import Cancelled, Interrupted, Late, Outcome, TimedOut
+from cabrank.queue import JobQueue
+from cabrank.stores.contract import Want
+from cabrank.workers.contract import Worker
+
+SLICE_S = 0.001  # a worker whose jobs never suspend gives the event loop a turn after this
+FINISHED, STOPPED = Cancelled(), Interrupted()
+
+Report = Callable[[Lease, Outcome], None]
+
+
+class WorkerPool:
+    """Hands the jobs of a `JobQueue` to workers: a busy worker is never handed one, so `size` bounds what runs.
+
+    A worker takes the next job by itself while there is one, and stands in the rank when there is none. Hiring only wakes:
+    the woken worker takes its job from the queue when it runs, so a worker that is cancelled in between has nothing to lose,
+    and jobs start in the order of their claims. At most one hired worker is on its way; it hires the next if jobs remain.
+    """
+
+    def __init__(self, queue: JobQueue, *, clock: Clock, report: Report, timeout_of: Callable[[Lease], float | None]) -> None:
+        self.queue = queue
+        self.started = 0
+        self.ended = 0
+        self._clock = clock
+        self._report = report
+        self._timeout_of = timeout_of
+        self._workers: list[Worker] = []
+        self._rank: deque[asyncio.Future[None]] = deque()
+        self._hired = False
+        self._closed = False
+        self._measured = 0  # `ended` when the run time was last measured
+        self._running_s = 0.0
+
+    @property
+    def size(self) -> int:
+        """How many workers there are."""
+        return len(self._workers)
+
+    @property
+    def idle(self) -> int:
+        """How many run nothing."""
+        return self.size - self.started + self.ended
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits to be run here."""
+        return self.started != self.ended or bool(self.queue)
+
+    @property
+    def running(self) -> Sequence[Lease]:
+        """What runs now."""
+        return [worker.lease for worker in self._workers if worker.lease is not None]
+
+    def want(self) -> Want:
+        """What the queue can take now."""
+        self.queue.measured(self.ended - self._measured, self._running_s)
+        self._measured, self._running_s = self.ended, 0.0
+        return self.queue.want(idle=self.idle, workers=self.size)
+
+    def accept(self, leases: Sequence[Lease]) -> None:
+        """Take leases that were claimed, and wake a worker for them."""
+        self.queue.extend(leases)
+        self.hire()
+
+    def hire(self) -> None:
+        """Wake the longest idle worker, if there is work and none is on its way."""
+        while self._rank and self.queue and not self._hired:
+            seat = self._rank.popleft()
+            if not seat.done():
+                self._hired = True
+                seat.set_result(None)
+
+    def add(self, worker: Worker) -> Coroutine[Any, Any, None]:
+        """Count `worker` in. What comes back is its life, to be run as long as the pool is open."""
+        self._workers.append(worker)
+        return self._work(worker)
+
+    def sweep(self) -> None:
+        """Stop the runs that have had their time."""
+        now = self._clock.monotonic()
+        for worker in self._workers:
+            if worker.lease is not None:
+                timeout_s = self._timeout_of(worker.lease)
+                if timeout_s is not None and now - worker.began_at >= timeout_s:
+                    worker.interrupt(TimedOut(timeout_s))
+
+    def cancel(self, fence: tuple[int, int]) -> bool:
+        """Stop one run, or take it out of the queue before it starts. False: it is not here any more."""
+        lease = self.queue.remove(fence)
+        if lease is not None:
+            self._report(lease, FINISHED)
+            return True
+        for worker in self._workers:
+            if worker.lease is not None and (worker.lease.job.id, worker.lease.run) == fence:
+                return worker.interrupt(FINISHED)
+        return False
+
+    def close(self) -> list[Lease]:
+        """Let no worker take another job. The idle ones leave; what had not started comes back."""
+        self._closed = True
+        while self._rank:
+            seat = self._rank.popleft()
+            if not seat.done():
+                seat.set_result(None)
+        return self.queue.clear()
+
+    def interrupt(self) -> None:
+        """Ask everything that runs to stop and be handed back."""
+        for worker in self._workers:
+            worker.interrupt(STOPPED)
+
+    async def _work(self, worker: Worker) -> None:
+        """Take a job, run it, report the outcome, until the pool is closed."""
+        monotonic, report, queue = self._clock.monotonic, self._report, self.queue
+        slice_began = monotonic()
+        while not self._closed:
+            if not queue:
+                await self._stand_in_rank()
+                slice_began = monotonic()
+                continue
+            lease = queue.pop()
+            worker.lease = lease
+            worker.began_at = began_at = monotonic()
+            if queue:
+                self.hire()
+            self.started += 1
+            late = lease.job.deadline_at and lease.job.deadline_at < self._clock.now()
+            outcome = Late() if late else await worker.run(lease)
+            worker.lease = None
+            ended_at = monotonic()
+            self.ended += 1
+            self._running_s += ended_at - began_at
+            report(lease, outcome)
+            if worker.suspended:
+                worker.suspended = False
+                await worker.settle_down()
+                slice_began = monotonic()
+            elif ended_at - slice_began > SLICE_S:
+                await self._clock.sleep(0)
+                slice_began = monotonic()
+
+    async def _stand_in_rank(self) -> None:
+        seat: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._rank.append(seat)
+        try:
+            await seat
+        except asyncio.CancelledError:
+            if seat.cancelled():
+                self._rank.remove(seat)
+            else:  # hired and cancelled in the same turn of the loop: the wake-up goes on to the next in the rank
+                self._hired = False
+                self.hire()
+            raise
+        self._hired = False

@@ -1,0 +1,147 @@
+"""Every setting with its default and the reason for it. They come from keywords, else from `CABRANK_…` variables, else from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, get_args, get_type_hints
+
+import msgspec
+
+from cabrank.errors import SettingError
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+
+class Kind(StrEnum):
+    """How a worker runs a job."""
+
+    ASYNC = "async"
+    THREAD = "thread"
+    PROCESS = "process"
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """How much may wait in one queue: a number of jobs and their payloads' bytes."""
+
+    jobs: int
+    bytes: int
+
+
+MEMORY_BOUND = Bound(10_000, 64 * MIB)  # a backlog in memory is lost with the process, so it is kept short
+STORE_BOUND = Bound(10_000_000, 8 * GIB)  # a backlog on disk is safe; this much drains in minutes
+
+PerQueue = int | Mapping[str, int] | None
+
+
+def _why(reason: str) -> msgspec.Meta:
+    return msgspec.Meta(description=reason)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be set, in seconds, bytes and counts."""
+
+    store: Annotated[str, _why("where jobs are kept: memory://, sqlite:///relative.db, sqlite:////absolute.db")] = "memory://"
+    max_workers: Annotated[PerQueue, _why("workers: one number for each queue, or by name: uploads=200,thread=4")] = None
+    max_queue: Annotated[PerQueue, _why("jobs that may wait in a queue; default 10,000 in memory, 10 million in a store")] = None
+    lease_s: Annotated[
+        float, _why("a process that is silent for so long has lost its jobs; ten times the longest pause seen in practice")
+    ] = 30.0
+    renew_s: Annotated[float, _why("a third of the lease: two renewals may fail")] = 10.0
+    sweep_s: Annotated[float, _why("how often the jobs of dead processes are looked for; costs one short turn")] = 5.0
+    grace_s: Annotated[float, _why("how long running jobs may finish at a stop; below the 30 s after which supervisors kill")] = 25.0
+    reserve_s: Annotated[
+        float, _why("jobs that will start within this time are claimed ahead, so that short jobs never wait for a turn")
+    ] = 0.05
+    payload_limit: Annotated[int, _why("bytes of one payload; larger things belong into object storage")] = MIB
+    result_limit: Annotated[int, _why("bytes of one result, for the same reason")] = MIB
+    error_limit: Annotated[int, _why("characters kept of an error: a traceback fits")] = 16 * KIB
+    max_crashes: Annotated[int, _why("a job whose process died this often under it is given up; an operator's kill costs it one")] = 3
+    receipts_s: Annotated[float, _why("how long an idempotency key is remembered: a day covers a client's own retries")] = 86_400.0
+    receipts: Annotated[int, _why("how many keys are remembered; the oldest go first")] = 1_000_000
+    keep_done_s: Annotated[float, _why("how long a finished job can still be asked for")] = 3_600.0
+    keep_done_jobs: Annotated[int, _why("at most so many finished jobs: a few MiB")] = 100_000
+    keep_done_bytes: Annotated[int, _why("at most so many bytes of results")] = 64 * MIB
+    keep_dead_s: Annotated[float, _why("how long dead and cancelled jobs wait for a person: a month of holidays")] = 30 * 86_400.0
+    host: Annotated[str, _why("the address that is served; anything but loopback needs a token, which comes in a later version")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, _why("the port that is served")] = 8470
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        for name in ("lease_s", "renew_s", "sweep_s", "keep_done_s", "keep_dead_s", "receipts_s"):
+            if getattr(self, name) <= 0:
+                raise SettingError(f"{name} must be more than 0 seconds, not {getattr(self, name)}")
+        if self.grace_s < 0 or self.reserve_s < 0:
+            raise SettingError("grace_s and reserve_s must not be negative")
+        if self.renew_s * 2 > self.lease_s:
+            raise SettingError(
+                f"renew_s ({self.renew_s:g}) must be at most half of lease_s ({self.lease_s:g}), or one late renewal loses jobs"
+            )
+        for name in ("payload_limit", "result_limit", "error_limit", "max_crashes", "receipts", "keep_done_jobs", "keep_done_bytes"):
+            if getattr(self, name) < 1:
+                raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name, value in (("max_workers", self.max_workers), ("max_queue", self.max_queue)):
+            for count in value.values() if isinstance(value, Mapping) else [] if value is None else [value]:
+                if count < 1:
+                    raise SettingError(f"{name} must be at least 1, not {count}")
+
+    def workers_of(self, queue: str, kind: Kind, cores: int) -> int:
+        """How many workers serve `queue` on a machine with `cores` cores."""
+        if isinstance(self.max_workers, int):
+            return self.max_workers
+        by_kind = {Kind.ASYNC: 100, Kind.THREAD: min(32, cores + 4), Kind.PROCESS: cores}  # as asyncio's and the library's own pools
+        return (self.max_workers or {}).get(queue, by_kind[kind])
+
+    def bound_of(self, queue: str, default: Bound) -> Bound:
+        """How much may wait in `queue`, where the store's own default is `default`."""
+        if isinstance(self.max_queue, int):
+            return Bound(self.max_queue, default.bytes)
+        return Bound((self.max_queue or {}).get(queue, default.jobs), default.bytes)
+
+
+def load(environ: Mapping[str, str], **given: Any) -> Settings:
+    """The settings: what is `given` and not None, else `CABRANK_<NAME>` in `environ`, else the default.
+
+    Raises:
+        SettingError: a value that cannot be used; the message names the variable or the keyword.
+    """
+    hints = get_type_hints(Settings)
+    values: dict[str, Any] = {}
+    for name, hint in hints.items():
+        variable = f"CABRANK_{name.upper()}"
+        if given.get(name) is not None:
+            values[name] = _parsed(name, given[name], hint)
+        elif variable in environ:
+            values[name] = _parsed(variable, environ[variable], hint)
+    unknown = given.keys() - hints.keys()
+    if unknown:
+        raise SettingError(f"no setting named {', '.join(sorted(unknown))}; there are {', '.join(hints)}")
+    return Settings(**values)
+
+
+def _parsed(name: str, value: Any, hint: Any) -> Any:
+    if hint == PerQueue and isinstance(value, str):
+        return _per_queue(name, value)
+    try:
+        return msgspec.convert(value, hint, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingError(f"{name}={value!r}: {error}") from None
+
+
+def _per_queue(name: str, text: str) -> int | dict[str, int]:
+    """Parse `8` or `uploads=200,thread=4`."""
+    try:
+        if "=" not in text:
+            return int(text)
+        pairs = (part.split("=", 1) for part in text.split(",") if part.strip())
+        return {queue.strip(): int(count) for queue, count in pairs}
+    except ValueError:
+        raise SettingError(f"{name}={text!r}: give a number, or numbers by queue as in uploads=200,thread=4") from None
+
+
+def reasons() -> dict[str, str]:
+    """Why each default is what it is, by the setting's name."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return {name: get_args(hint)[1].description for name, hint in hints.items()}

@@ -1,0 +1,224 @@
+"""What every store promises, on one page. `Store` is what the dispatcher lives on, `Inspector` what people and servers ask."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from cabrank.job import Job, Lease, Settlement
+from cabrank.settings import Bound, Settings
+from cabrank.states import State
+
+TURN_ROWS = 10_000  # rows of one turn: about 20 ms of writing, so that nobody waits longer for a reply
+TURN_BYTES = 8 * 1024 * 1024
+ID_BLOCK = 1 << 20  # ids that a process takes at once: one transaction a million jobs
+
+
+class Verdict(StrEnum):
+    """What became of a submission."""
+
+    STORED = "stored"
+    REPEATED = "repeated"
+    """The same key came with the same body before: `Admission.first_id` and `count` say what it made then. Nothing was added."""
+    KEY_REUSED = "key_reused"
+    FULL = "full"
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One request: jobs with ids in a row, admitted together or not at all.
+
+    `key` and `digest` (of the body) make it repeatable. `has_room`: its jobs were counted by `Store.take_room` already.
+    """
+
+    jobs: Sequence[Job]
+    key: str = ""
+    digest: bytes = b""
+    has_room: bool = False
+
+
+class Admission(msgspec.Struct, frozen=True, gc=False):
+    """The answer to one submission. `bound` says which queue's bound refused it, in words."""
+
+    verdict: Verdict
+    first_id: int = 0
+    count: int = 0
+    queue: str = ""
+    bound: str = ""
+
+
+STORED = Admission(Verdict.STORED)
+
+
+class Want(msgspec.Struct, frozen=True, gc=False):
+    """What a holder can take of one queue: at most `jobs` leases with at most `bytes` of payload.
+
+    Of these, `idle` start at once; only those may be jobs that were there when a process died.
+    """
+
+    jobs: int
+    bytes: int
+    idle: int
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a turn did.
+
+    `admitted` has one answer for each submission, in order. `lost` are the (id, run) of settlements that changed nothing.
+    `cancels` are the (id, run) of leases whose jobs somebody cancelled. `next_due_s` is how long until a waiting job becomes
+    ready, None if none will by itself.
+    """
+
+    admitted: Sequence[Admission]
+    leases: Sequence[Lease] = ()
+    lost: Sequence[tuple[int, int]] = ()
+    cancels: Sequence[tuple[int, int]] = ()
+    next_due_s: float | None = None
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a holder tells the store when it opens it.
+
+    Only jobs of `handlers` are leased to it. `max_crashes` is by handler, where it differs from the setting.
+    """
+
+    handlers: frozenset[str]
+    settings: Settings
+    max_crashes: Mapping[str, int]
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store can do beyond the contract; the contract suite skips by these, never by class.
+
+    `durable`: what is admitted survives the process. `shared`: several processes can open it. `promise` is the sentence that
+    the start-up message and `/readyz` print about an acknowledgement.
+    """
+
+    durable: bool
+    shared: bool
+    bound: Bound
+    promise: str
+
+
+class Store(Protocol):
+    """Keeps jobs, leases them, records what became of them. One object is one holder of leases.
+
+    The store renews what it leased by itself, from its own thread if it must, until `close`. When the holder's process dies,
+    whoever finds that out makes its jobs ready again, with `crashes` + 1; a job that reaches `max_crashes` is dead.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Fixed for the class."""
+        ...
+
+    @property
+    def prefix(self) -> str:
+        """The random part of this store's text ids: 8 letters, made with the store and never changed. Known once it is open."""
+        ...
+
+    async def open(self, terms: Terms) -> None:
+        """Become a holder; take back the jobs of holders that died.
+
+        Raises:
+            StoreUnusable: it cannot be opened as it is; the message says what to do.
+            StoreUnavailable: it did not answer; opening again is safe.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop being a holder. Leases that are still out are given back, without a crash. Safe to call twice."""
+        ...
+
+    async def take_ids(self) -> int:
+        """The first of `ID_BLOCK` ids that nobody else was or will be given."""
+        ...
+
+    def take_room(self, queue: str, jobs: int, size: int) -> bool:
+        """Count jobs in that will come with `Submission.has_room`, if the store can judge that here and now and there is room.
+
+        A store that cannot (it is shared, or asks a disk) always answers False; then the turn judges.
+        """
+        ...
+
+    async def turn(self, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
+        """Record `settlements`, admit `new` and lease ready jobs, in one transaction.
+
+        Each submission is admitted whole or not at all, in order. `want` maps a queue to what this holder can take; at most that
+        much comes back leased, by priority, then by the moment it became ready. A job has at most one unexpired lease, on any
+        number of machines. A settlement whose lease was lost changes nothing and comes back in `Turn.lost`. Runs count from 1
+        and are counted here. `number` counts the turns of this holder; one is in flight at a time.
+
+        Raises:
+            StoreUnavailable: whether anything was stored is unknown. The same `number` sent again changes nothing and returns
+                what the lost reply said.
+
+        Cost: one transaction, one fsync, whatever the sizes (at most `TURN_ROWS` rows and `TURN_BYTES`).
+        """
+        ...
+
+    async def arrival(self) -> None:
+        """Return when something may have become claimable, or room may have come, through another holder. May return for nothing."""
+        ...
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store says about one job.
+
+    `changed_at` is the moment of its last change of state where the store keeps it, else 0. `result` is JSON; `value` is the
+    result itself where it never left the process.
+    """
+
+    id: int
+    handler: str
+    queue: str
+    state: State
+    run: int
+    failures: int = 0
+    crashes: int = 0
+    priority: int = 0
+    due_at: float = 0.0
+    changed_at: float = 0.0
+    reason: str = ""
+    error: str = ""
+    result: bytes | None = None
+    value: object = None
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """The jobs of one queue, counted by state. `waiting` includes those that are not yet due."""
+
+    waiting: int = 0
+    waiting_bytes: int = 0
+    running: int = 0
+    dead: int = 0
+    held: int = 0
+
+
+class Inspector(Protocol):
+    """What people and servers ask of a store, beside the turns."""
+
+    async def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:
+        """The jobs of these ids that are known; finished ones as long as they are kept. Cost: one look-up for each."""
+        ...
+
+    async def tally(self) -> Mapping[str, Tally]:
+        """The jobs of each queue, counted. Cost: does not grow with the backlog."""
+        ...
+
+    async def cancel(self, id: int) -> bool:
+        """Cancel an unfinished job. A waiting one is cancelled at once; a running one's holder is told with its next turn.
+
+        False: it was finished, or unknown.
+        """
+        ...
+
+    async def reopen(self, id: int) -> bool:
+        """Make a dead, cancelled, expired or held job wait again, its failures and crashes forgotten. False: it was none of these."""
+        ...
+
+
+class InspectedStore(Store, Inspector, Protocol):
+    """A store as it is opened: both protocols in one object."""

@@ -1,0 +1,264 @@
+"""What the memory store keeps, apart from who asks: several holders can share one ledger, as processes share a file."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from random import Random
+
+import msgspec
+
+from cabrank.clock import Clock
+from cabrank.job import Job, Lease, Settlement
+from cabrank.settings import Bound, Settings
+from cabrank.states import TRANSITIONS, Cause, State
+from cabrank.stores.contract import ID_BLOCK, STORED, Admission, Submission, Terms, Turn, Verdict
+from cabrank.stores.memory.kept import Kept
+from cabrank.stores.memory.line import Line
+
+
+class Run(msgspec.Struct, gc=False):
+    """A running job: its lease, and who holds it."""
+
+    lease: Lease
+    holder: int
+
+
+class History(msgspec.Struct, frozen=True):
+    """What a job that is not running has behind it."""
+
+    run: int = 0
+    failures: int = 0
+    crashes: int = 0
+    reason: str = ""
+    error: str = ""
+
+
+class Shelved(msgspec.Struct, frozen=True):
+    """A job that waits for a person: dead, cancelled, expired or held."""
+
+    job: Job
+    state: State
+    at: float
+
+
+class Holder(msgspec.Struct):
+    """One opened store. `expires_at` is on the monotonic clock: infinity while its process lives and renews."""
+
+    terms: Terms
+    expires_at: float = math.inf
+    number: int = 0
+    last: Turn | None = None
+
+
+Row = Job | Run | Shelved
+
+NEW = History()
+SWEEP_S = 60.0  # how often jobs that nobody came for are looked at
+
+
+class Ledger:
+    """Rows by id, lines by queue, receipts by key. Every change of a job's state goes through one of the methods here."""
+
+    def __init__(self, clock: Clock, rng: Random | None = None) -> None:
+        self.clock = clock
+        chosen = rng or Random()
+        self.prefix = "".join(chosen.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(8))
+        self.rows: dict[int, Row] = {}
+        self.history: dict[int, History] = {}
+        self.lines: dict[str, Line] = {}
+        self.receipts: OrderedDict[str, tuple[float, bytes, int, int]] = OrderedDict()
+        self.holders: dict[int, Holder] = {}
+        self.watchers: list[Callable[[int], None]] = []
+        self.kept: Kept | None = None
+        self.cancelling: set[int] = set()
+        """Running jobs that somebody cancelled; their holders are told with their next turns."""
+        self._apart: dict[int, None] = {}  # rows that do not wait in a line
+        self._keep_dead_s = 0.0
+        self._sweep_at = 0.0
+        self._next_id = 1
+        self._next_holder = 1
+
+    # --------------------------------------------------------------------------------------------------------- holders
+
+    def register(self, terms: Terms) -> int:
+        """Count a holder in."""
+        if self.kept is None:
+            settings = terms.settings
+            self._keep_dead_s = settings.keep_dead_s
+            self.kept = Kept(keep_s=settings.keep_done_s, jobs=settings.keep_done_jobs, size=settings.keep_done_bytes)
+        holder, self._next_holder = self._next_holder, self._next_holder + 1
+        self.holders[holder] = Holder(terms)
+        self.take_back_expired()
+        return holder
+
+    def leave(self, holder: int) -> None:
+        """Count a holder out; what it still holds is given back, without a crash."""
+        if self.holders.pop(holder, None) is not None:
+            for run in self._held_by(holder):
+                self._put_back(run.lease, Cause.RELEASED, 0.0)
+            self.tell(holder)
+
+    def take_back_expired(self) -> None:
+        """Make the jobs of holders that are dead or silent ready again, one crash more behind them."""
+        now = self.clock.monotonic()
+        if now >= self._sweep_at and self.kept is not None:
+            self._sweep_at = now + SWEEP_S
+            self.forget_shelved(self.clock.now() - self._keep_dead_s)
+        for number, holder in [(n, h) for n, h in self.holders.items() if h.expires_at <= now]:
+            del self.holders[number]
+            for run in self._held_by(number):
+                self._crash(run.lease, holder.terms)
+
+    def take_ids(self) -> int:
+        """The first id of the next block."""
+        first, self._next_id = self._next_id, self._next_id + ID_BLOCK
+        return first
+
+    def tell(self, holder: int) -> None:
+        """Tell the other holders that something may have arrived."""
+        for watcher in self.watchers:
+            watcher(holder)
+
+    # -------------------------------------------------------------------------------------------------------- admission
+
+    def line(self, queue: str) -> Line:
+        """The line of a queue."""
+        found = self.lines.get(queue)
+        if found is None:
+            found = self.lines[queue] = Line()
+        return found
+
+    def judge(self, submission: Submission, settings: Settings, bound: Bound) -> Admission:
+        """What is to become of a submission. Its room is counted in if it is to be stored."""
+        if submission.key:
+            receipt = self.receipts.get(submission.key)
+            if receipt is not None and receipt[0] > self.clock.now():
+                _, digest, first_id, count = receipt
+                return Admission(Verdict.REPEATED if digest == submission.digest else Verdict.KEY_REUSED, first_id, count)
+        if not submission.has_room:
+            needed: dict[str, list[int]] = {}
+            for job in submission.jobs:
+                needed.setdefault(job.queue, []).append(len(job.payload))
+            for queue, sizes in needed.items():
+                limit = settings.bound_of(queue, bound)
+                line = self.line(queue)
+                if line.count + len(sizes) > limit.jobs or line.size + sum(sizes) > limit.bytes:
+                    return Admission(Verdict.FULL, queue=queue, bound=f"{line.count:,} of {limit.jobs:,} jobs wait")
+            for queue, sizes in needed.items():
+                self.line(queue).count += len(sizes)
+                self.line(queue).size += sum(sizes)
+        if submission.key:
+            self._remember(submission, settings)
+        return STORED
+
+    def add(self, jobs: Sequence[Job], now: float) -> None:
+        """Put new jobs, whose room is counted in, into their lines."""
+        self.rows.update((job.id, job) for job in jobs)
+        queue = jobs[0].queue
+        if all(job.queue == queue for job in jobs):
+            self.line(queue).extend(jobs, now)
+        else:
+            for job in jobs:
+                self.line(job.queue).extend((job,), now)
+
+    def lease(self, job: Job, holder: int) -> Lease:
+        """Turn a waiting job into a running one, the next run of it."""
+        line = self.lines[job.queue]
+        line.count -= 1
+        line.size -= len(job.payload)
+        past = self.history.pop(job.id, NEW) if self.history else NEW
+        lease = Lease(job, past.run + 1, past.failures, past.crashes)
+        self.rows[job.id] = Run(lease, holder)
+        self._apart[job.id] = None
+        return lease
+
+    # ------------------------------------------------------------------------------------------------------- settlement
+
+    def settle(self, settlement: Settlement) -> bool:
+        """Record what became of a run. False: the run was not the job's running one any more, and nothing is changed."""
+        row = self.rows.get(settlement.id)
+        if not isinstance(row, Run) or row.lease.run != settlement.run:
+            return False
+        lease = row.lease
+        cause = settlement.cause
+        if cause is Cause.RETURNED:
+            del self.rows[settlement.id]
+            del self._apart[settlement.id]
+            self.cancelling.discard(settlement.id)
+            return True
+        if TRANSITIONS[State.RUNNING, cause] is State.WAITING:
+            if settlement.id in self.cancelling:
+                self._shelve(lease, State.CANCELLED, "", "")
+            else:
+                self._put_back(lease, cause, settlement.after_s, settlement.error)
+        else:
+            self._shelve(lease, TRANSITIONS[State.RUNNING, cause], settlement.reason, settlement.error, failed=cause is Cause.GAVE_UP)
+        return True
+
+    def apart(self) -> list[Run | Shelved]:
+        """The rows that do not wait in a line: running ones and those that wait for a person."""
+        return [row for id in self._apart if isinstance(row := self.rows[id], Run | Shelved)]
+
+    def shelve_waiting(self, job: Job, state: State) -> None:
+        """Take a job out of its line. It comes up there once more, and is no longer wanted then."""
+        line = self.line(job.queue)
+        line.count -= 1
+        line.size -= len(job.payload)
+        self.rows[job.id] = Shelved(job, state, self.clock.now())
+        self._apart[job.id] = None
+
+    def unshelve(self, row: Shelved) -> None:
+        """Let a job wait again, its failures and crashes forgotten but its runs counted on."""
+        now = self.clock.now()
+        job = msgspec.structs.replace(row.job, due_at=now)  # another object: the old one may still stand in line
+        self.history[job.id] = History(self.history.get(job.id, NEW).run)
+        self.rows[job.id] = job
+        del self._apart[job.id]
+        line = self.line(job.queue)
+        line.count += 1
+        line.size += len(job.payload)
+        line.put_back(job, now, now)
+
+    def forget_shelved(self, before: float) -> None:
+        """Forget the jobs that nobody came for since a moment."""
+        for row in self.apart():
+            if isinstance(row, Shelved) and row.state is not State.HELD and row.at < before:
+                del self.rows[row.job.id], self._apart[row.job.id]
+                self.history.pop(row.job.id, None)
+
+    def _put_back(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
+        job, now = lease.job, self.clock.now()
+        self.rows[job.id] = job
+        del self._apart[job.id]
+        self.history[job.id] = History(
+            lease.run, lease.failures + (cause is Cause.RETRIED), lease.crashes + (cause is Cause.CRASHED), error=error
+        )
+        line = self.line(job.queue)
+        line.count += 1
+        line.size += len(job.payload)
+        line.put_back(job, now + after_s, now)
+
+    def _shelve(self, lease: Lease, state: State, reason: str, error: str, *, failed: bool = False, crashed: bool = False) -> None:
+        self.rows[lease.job.id] = Shelved(lease.job, state, self.clock.now())
+        self.cancelling.discard(lease.job.id)
+        self.history[lease.job.id] = History(lease.run, lease.failures + failed, lease.crashes + crashed, reason, error)
+
+    def _crash(self, lease: Lease, terms: Terms) -> None:
+        if lease.job.id in self.cancelling:
+            self._shelve(lease, State.CANCELLED, "", "", crashed=True)
+        elif lease.crashes + 1 >= terms.max_crashes.get(lease.job.handler, terms.settings.max_crashes):
+            self._shelve(lease, State.DEAD, "worker_lost", f"its process died {lease.crashes + 1} times under it", crashed=True)
+        else:
+            self._put_back(lease, Cause.CRASHED, 0.0)
+
+    def _held_by(self, holder: int) -> list[Run]:
+        return [row for row in self.apart() if isinstance(row, Run) and row.holder == holder]
+
+    def _remember(self, submission: Submission, settings: Settings) -> None:
+        until = self.clock.now() + settings.receipts_s
+        self.receipts[submission.key] = (until, submission.digest, submission.jobs[0].id, len(submission.jobs))
+        self.receipts.move_to_end(submission.key)
+        while len(self.receipts) > settings.receipts:
+            self.receipts.popitem(last=False)

@@ -1,0 +1,73 @@
+"""The waiting jobs of one queue in memory, in the order in which they are claimed."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Collection, Iterator
+from itertools import islice
+
+from cabrank.job import PRIORITIES, Job
+
+
+class Line:
+    """Ready jobs by priority and then by the moment they became ready; those due later stand apart until their time has come.
+
+    A job that was cancelled stays in line until it comes up: whoever pops asks whether it is still wanted.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        """Jobs that wait, ready or not, those on their way included."""
+        self.size = 0
+        """Their payloads, in bytes."""
+        self._ready: tuple[deque[Job], ...] = tuple(deque() for _ in PRIORITIES)
+        self._later: list[tuple[float, int, Job]] = []
+
+    def __bool__(self) -> bool:
+        """Whether a job may be ready."""
+        return any(self._ready)
+
+    def extend(self, jobs: Collection[Job], now: float) -> None:
+        """Put jobs into the line."""
+        for job in jobs:
+            if job.due_at > now:
+                heapq.heappush(self._later, (job.due_at, job.id, job))
+            else:
+                self._ready[job.priority].append(job)
+
+    def put_back(self, job: Job, ready_at: float, now: float) -> None:
+        """Put a job that had been claimed into the line, to be ready at a moment."""
+        if ready_at > now:
+            heapq.heappush(self._later, (ready_at, job.id, job))
+        else:
+            self._ready[job.priority].append(job)
+
+    def promote(self, now: float) -> None:
+        """Make those ready whose time has come."""
+        while self._later and self._later[0][0] <= now:
+            _, _, job = heapq.heappop(self._later)
+            self._ready[job.priority].append(job)
+
+    def next_due_at(self) -> float | None:
+        """When the next job becomes ready by itself."""
+        return self._later[0][0] if self._later else None
+
+    def ahead_of(self, priority: int) -> bool:
+        """Whether a ready job would be claimed before a new one of this priority."""
+        return any(self._ready[: priority + 1])
+
+    def pop(self) -> Job | None:
+        """The job to be claimed next."""
+        for line in self._ready:
+            if line:
+                return line.popleft()
+        return None
+
+    def unpop(self, job: Job) -> None:
+        """Put a job that was popped back to where it was."""
+        self._ready[job.priority].appendleft(job)
+
+    def first(self, count: int) -> Iterator[Job]:
+        """The next jobs, still in line."""
+        return islice((job for line in self._ready for job in line), count)

@@ -1,0 +1,174 @@
+"""One holder of a ledger in memory. Its turn never suspends, so it is as atomic as a function call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+
+from cabrank.clock import Clock
+from cabrank.errors import StoreUnavailable
+from cabrank.job import Job, Lease, Settlement
+from cabrank.settings import MEMORY_BOUND
+from cabrank.states import Cause
+from cabrank.stores.contract import Capabilities, JobRecord, Submission, Tally, Terms, Turn, Verdict, Want
+from cabrank.stores.memory import inspector
+from cabrank.stores.memory.ledger import NEW, Holder, Ledger, Run
+
+CAPABILITIES = Capabilities(durable=False, shared=False, bound=MEMORY_BOUND, promise="accepted in memory: lost if the process dies")
+
+
+class MemoryStore:
+    """See `Store` and `Inspector`. Jobs are shared, not copied: a handler gets the very object that was submitted."""
+
+    def __init__(self, clock: Clock, *, ledger: Ledger | None = None) -> None:
+        self.ledger = ledger or Ledger(clock)
+        self.holder = 0
+        self._terms: Terms | None = None
+        self._arrived: asyncio.Event | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Fixed."""
+        return CAPABILITIES
+
+    @property
+    def prefix(self) -> str:
+        """The random part of text ids."""
+        return self.ledger.prefix
+
+    async def open(self, terms: Terms) -> None:
+        """Become a holder."""
+        self._terms = terms
+        self._arrived = asyncio.Event()
+        self.holder = self.ledger.register(terms)
+        self.ledger.watchers.append(self._watch)
+
+    async def close(self) -> None:
+        """Stop being a holder."""
+        if self._watch in self.ledger.watchers:
+            self.ledger.watchers.remove(self._watch)
+        self.ledger.leave(self.holder)
+
+    async def take_ids(self) -> int:
+        """A block of ids."""
+        return self.ledger.take_ids()
+
+    def take_room(self, queue: str, jobs: int, size: int) -> bool:
+        """Judged on plain counters."""
+        assert self._terms is not None  # noqa: S101 -- for the type checker
+        line = self.ledger.line(queue)
+        bound = self._terms.settings.bound_of(queue, MEMORY_BOUND)
+        if line.count + jobs > bound.jobs or line.size + size > bound.bytes:
+            return False
+        line.count += jobs
+        line.size += size
+        return True
+
+    async def turn(self, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
+        """See `Store.turn`."""
+        holder = self.ledger.holders.get(self.holder)
+        if holder is not None and holder.number == number and holder.last is not None:
+            return holder.last
+        self.ledger.take_back_expired()
+        holder = self._alive()
+        turn = self._take_turn(holder, new, settlements, want)
+        holder.number, holder.last = number, turn
+        self.ledger.tell(self.holder)
+        return turn
+
+    async def arrival(self) -> None:
+        """Wait for another holder's turn."""
+        assert self._arrived is not None  # noqa: S101
+        await self._arrived.wait()
+        self._arrived.clear()
+
+    def _watch(self, holder: int) -> None:
+        if holder != self.holder and self._arrived is not None:
+            self._arrived.set()
+
+    def _alive(self) -> Holder:
+        """This holder; a new one if it was taken for dead meanwhile, for its jobs are others' now."""
+        if self._terms is None:
+            raise StoreUnavailable("the store is not open")
+        if self.holder not in self.ledger.holders:
+            self.holder = self.ledger.register(self._terms)
+        return self.ledger.holders[self.holder]
+
+    def _take_turn(self, holder: Holder, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
+        ledger = self.ledger
+        now = ledger.clock.now()
+        lost = self._settle(settlements, now)
+        for line in ledger.lines.values():
+            line.promote(now)
+        admitted = [ledger.judge(submission, holder.terms.settings, MEMORY_BOUND) for submission in new]
+        for submission, admission in zip(new, admitted, strict=True):
+            if admission.verdict is Verdict.STORED:
+                ledger.add(submission.jobs, now)
+        leases = [lease for queue, its in want.items() for lease in self._claim(queue, its, holder.terms.handlers)]
+        due_at = min((at for line in ledger.lines.values() if (at := line.next_due_at()) is not None), default=None)
+        return Turn(
+            admitted=admitted,
+            leases=leases,
+            lost=lost,
+            cancels=self._cancels(),
+            next_due_s=None if due_at is None else max(0.0, due_at - now),
+        )
+
+    def _settle(self, settlements: Sequence[Settlement], now: float) -> list[tuple[int, int]]:
+        ledger, lost, done = self.ledger, [], []
+        for settlement in settlements:
+            if not ledger.settle(settlement):
+                lost.append((settlement.id, settlement.run))
+            elif settlement.cause is Cause.RETURNED:
+                done.append(settlement)
+        if done and ledger.kept is not None:
+            ledger.kept.add(done, now)
+        return lost
+
+    def _claim(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease]:
+        ledger, size = self.ledger, 0
+        leases: list[Lease] = []
+        line = ledger.lines.get(queue)
+        strange: list[Job] = []
+        while line is not None and len(leases) < want.jobs:
+            job = line.pop()
+            if job is None:
+                break
+            if ledger.rows.get(job.id) is not job:
+                continue  # it was cancelled while it waited
+            if job.function is None and job.handler not in handlers:
+                strange.append(job)
+                continue
+            size += len(job.payload)
+            crashed = bool(ledger.history) and ledger.history.get(job.id, NEW).crashes > 0
+            if (size > want.bytes and leases) or (crashed and len(leases) >= want.idle):
+                line.unpop(job)
+                break
+            leases.append(ledger.lease(job, self.holder))
+        for job in reversed(strange):
+            line.unpop(job)  # type: ignore[union-attr]
+        return leases
+
+    def _cancels(self) -> list[tuple[int, int]]:
+        if not self.ledger.cancelling:
+            return []
+        runs = [row for row in map(self.ledger.rows.get, self.ledger.cancelling) if isinstance(row, Run) and row.holder == self.holder]
+        return [(run.lease.job.id, run.lease.run) for run in runs]
+
+    # ---------------------------------------------------------------------------------------------------------- people
+
+    async def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:
+        """See `Inspector.find`."""
+        return inspector.find(self.ledger, ids)
+
+    async def tally(self) -> Mapping[str, Tally]:
+        """See `Inspector.tally`."""
+        return inspector.tally(self.ledger)
+
+    async def cancel(self, id: int) -> bool:
+        """See `Inspector.cancel`."""
+        return inspector.cancel(self.ledger, id)
+
+    async def reopen(self, id: int) -> bool:
+        """See `Inspector.reopen`."""
+        return inspector.reopen(self.ledger, id)

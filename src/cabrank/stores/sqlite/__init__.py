@@ -1,0 +1,5 @@
+"""The durable store of one machine: a SQLite file that several processes may share."""
+
+from cabrank.stores.sqlite.store import SqliteStore
+
+__all__ = ["SqliteStore"]

@@ -1,0 +1,134 @@
+"""Who holds leases: one row and one locked file for each process that has the store open. Its leases live as long as it does."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from cabrank.stores.contract import Terms
+from cabrank.stores.sqlite.locks import FileLock
+from cabrank.stores.sqlite.names import Names
+from cabrank.stores.sqlite.schema import Phase
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot() -> str:
+    """What tells this run of the machine from others: a lease of an earlier one is void. Empty where the system has no such thing."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+class Holders:
+    """This process's own row, and the look at those of others. All methods run inside a transaction of the writer."""
+
+    def __init__(self, connection: apsw.Connection, folder: Path, terms: Terms, handlers: Names) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._terms = terms
+        self._handlers = handlers
+        self._boot = boot()
+        self._life: FileLock | None = None
+        self.id = 0
+
+    def use(self, connection: apsw.Connection, handlers: Names) -> None:
+        """Go on with another connection to the same file."""
+        self._connection, self._handlers = connection, handlers
+
+    def register(self) -> None:
+        """Become a holder with a new number, which was never used before."""
+        self._connection.execute("insert into holder (boot, expires_at) values (?, ?)", (self._boot, self._expiry()))
+        self.id = self._connection.last_insert_rowid()
+        if self._life is not None:
+            self._life.close()
+        self._life = FileLock(self._path(self.id))
+        self._life.take_if_free()
+
+    def renew(self) -> None:
+        """Hold the leases for another `lease_s`."""
+        self._connection.execute("update holder set expires_at = ? where id = ?", (self._expiry(), self.id))
+
+    def leave(self, now: float) -> None:
+        """Give back what is still held, without a crash, and be no holder any more."""
+        self._put_back(self.id, now, crashed=0)
+        self._connection.execute("delete from holder where id = ?", (self.id,))
+
+    def close(self) -> None:
+        """Let the life lock go and remove its file."""
+        if self._life is not None:
+            self._life.path.unlink(missing_ok=True)
+            self._life.close()
+            self._life = None
+
+    def take_back(self, now: float) -> int:
+        """Make the jobs of holders that are dead or silent ready again, one crash more behind them. How many holders there were."""
+        others: list[Any] = self._connection.execute("select id, boot, expires_at from holder where id <> ?", (self.id,)).fetchall()
+        gone = [holder for holder, booted, expires_at in others if self._is_gone(holder, booted, expires_at)]
+        for holder in gone:
+            self._give_up_crashing(holder, now)
+            self._put_back(holder, now, crashed=1)
+            self._connection.execute("delete from holder where id = ?", (holder,))
+        return len(gone)
+
+    def _is_gone(self, holder: int, booted: str, expires_at: float) -> bool:
+        if booted != self._boot or expires_at <= time.monotonic():
+            return True
+        path = self._path(holder)
+        if not path.exists():
+            return True
+        with contextlib.closing(FileLock(path)) as life:
+            return life.take_if_free()
+
+    def tidy(self) -> None:
+        """Remove the files of holders that are no more."""
+        known = {str(id) for (id,) in self._connection.execute("select id from holder")}
+        for path in self._folder.glob("life-*"):
+            if path.name.removeprefix("life-") not in known:
+                path.unlink(missing_ok=True)
+
+    def _give_up_crashing(self, holder: int, now: float) -> None:
+        """Jobs whose processes died too often are dead; those that somebody cancelled are cancelled."""
+        running = f"phase = {Phase.RUNNING:d} and holder = ?1"
+        lost = f"{running} and crashes + 1 >= {self._limit()}"
+        self._connection.execute(
+            "insert or replace into note select id, ?2, 'worker_lost', 'its process died ' || (crashes + 1) || ' times under it' "
+            f"from job where {lost}",
+            (holder, now),
+        )
+        self._connection.execute(f"update job set phase = {Phase.DEAD:d}, holder = null, crashes = crashes + 1 where {lost}", (holder,))
+        cancelled = f"{running} and id in (select id from cancelling)"
+        self._connection.execute(
+            f"update job set phase = {Phase.CANCELLED:d}, holder = null, crashes = crashes + 1 where {cancelled}", (holder,)
+        )
+        self._connection.execute(f"delete from cancelling where id in (select id from job where phase <> {Phase.RUNNING:d})")
+
+    def _limit(self) -> str:
+        """The crashes that a job may have, as SQL."""
+        own = "".join(f" when {self._handlers.number(name):d} then {limit:d}" for name, limit in self._terms.max_crashes.items())
+        general = f"{self._terms.settings.max_crashes:d}"
+        return f"case handler{own} else {general} end" if own else general
+
+    def _put_back(self, holder: int, now: float, *, crashed: int) -> None:
+        self._connection.execute(
+            "update queue set waiting = waiting + back.jobs, waiting_bytes = waiting_bytes + back.size from ("
+            f"select queue, count(*) as jobs, sum(length(payload)) as size from job where phase = {Phase.RUNNING:d} and holder = ? group by queue"
+            ") as back where queue.id = back.queue",
+            (holder,),
+        )
+        self._connection.execute(
+            f"update job set phase = {Phase.READY:d}, holder = null, due_at = ?, crashes = crashes + ? "
+            f"where phase = {Phase.RUNNING:d} and holder = ?",
+            (now, crashed, holder),
+        )
+
+    def _expiry(self) -> float:
+        return time.monotonic() + self._terms.settings.lease_s
+
+    def _path(self, holder: int) -> Path:
+        return self._folder / f"life-{holder}"

@@ -1,0 +1,94 @@
+"""What people and servers ask of the file, over a connection that only reads."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from cabrank.states import State
+from cabrank.stores.contract import JobRecord, Tally
+from cabrank.stores.sqlite import kept
+from cabrank.stores.sqlite.schema import STATE_OF, Phase, open_reader
+
+_FIND = (
+    "select job.id, handler.name, queue.name, phase, run, failures, crashes, priority, due_at, "
+    "coalesce(note.at, 0), coalesce(note.reason, ''), coalesce(note.error, '') "
+    "from job join handler on handler.id = job.handler join queue on queue.id = job.queue left join note on note.id = job.id "
+    "where job.id in carray(?)"
+)
+_TALLY = (
+    "select name, waiting, waiting_bytes, "
+    f"(select count(*) from job where phase = {Phase.RUNNING:d} and job.queue = queue.id), "
+    f"(select count(*) from job where phase >= {Phase.DEAD:d} and phase = {Phase.DEAD:d} and job.queue = queue.id), "
+    f"(select count(*) from job where phase >= {Phase.DEAD:d} and phase = {Phase.HELD:d} and job.queue = queue.id) "
+    "from queue"
+)
+
+
+class Reader:
+    """Answers questions. Each is one short read, so that the log of changes can be folded back into the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection: apsw.Connection = open_reader(path)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:
+        """See `Inspector.find`."""
+        if not ids:
+            return {}
+        rows: list[Any] = self._connection.execute(_FIND, (apsw.carray(array("q", ids)),)).fetchall()
+        records = {row[0]: _record(*row) for row in rows}
+        for id in ids:
+            if id not in records and (found := kept.find(self._connection, id)) is not None:
+                at, run, result = found
+                records[id] = JobRecord(id=id, handler="", queue="", state=State.DONE, run=run, changed_at=at, result=result)
+        return records
+
+    def tally(self) -> Mapping[str, Tally]:
+        """See `Inspector.tally`."""
+        rows: list[Any] = self._connection.execute(_TALLY).fetchall()
+        return {
+            name: Tally(waiting=waiting, waiting_bytes=size, running=running, dead=dead, held=held)
+            for name, waiting, size, running, dead, held in rows
+        }
+
+    def version(self) -> int:
+        """A number that changes when another connection has committed."""
+        return int(str(self._connection.execute("pragma data_version").get))
+
+
+def _record(
+    id: int,
+    handler: str,
+    queue: str,
+    phase: int,
+    run: int,
+    failures: int,
+    crashes: int,
+    priority: int,
+    due_at: float,
+    changed_at: float,
+    reason: str,
+    error: str,
+) -> JobRecord:
+    return JobRecord(
+        id=id,
+        handler=handler,
+        queue=queue,
+        state=STATE_OF[Phase(phase)],
+        run=run,
+        failures=failures,
+        crashes=crashes,
+        priority=priority,
+        due_at=due_at,
+        changed_at=changed_at,
+        reason=reason,
+        error=error,
+    )

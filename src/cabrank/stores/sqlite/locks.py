@@ -1,0 +1,100 @@
+"""Locks between the processes of one file: who may write now, and who lives."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+from cabrank.errors import StoreUnavailable, StoreUnusable
+
+WAIT_S = 10.0  # a stopped process may hold a lock; whoever waits longer says so
+PAUSES_S = (0.0001, 0.0002, 0.0005, 0.001)  # between tries, the last repeated: turns take about 1 ms
+
+_open_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+class FileLock:
+    """An exclusive `flock` on a file of its own. The kernel frees it when the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnusable(f"{path}: the lock file cannot be made ({error.strerror})") from error
+        _open_locks.add(self)
+
+    def take_if_free(self) -> bool:
+        """Take the lock, if nobody has it."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def take(self, until: float) -> None:
+        """Take the lock; wait for it until a monotonic moment.
+
+        Raises:
+            StoreUnavailable: the moment came first.
+        """
+        attempt = 0
+        while not self.take_if_free():
+            if time.monotonic() > until:
+                raise StoreUnavailable(f"another process holds {self.path} for more than {WAIT_S:g} s: is it stopped?")
+            time.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
+            attempt += 1
+
+    def release(self) -> None:
+        """Let the lock go."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file, which lets the lock go."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class TurnLock:
+    """One process writes at a time, and none starves: who waits for its turn holds `next`, all others wait for that."""
+
+    def __init__(self, folder: Path) -> None:
+        self._next = FileLock(folder / "next")
+        self._turn = FileLock(folder / "turn")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the turn.
+
+        Raises:
+            StoreUnavailable: it could not be had in time.
+        """
+        until = time.monotonic() + WAIT_S
+        self._next.take(until)
+        try:
+            self._turn.take(until)
+        finally:
+            self._next.release()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        """Close both files."""
+        self._next.close()
+        self._turn.close()
+
+
+def _close_in_child() -> None:
+    for lock in tuple(_open_locks):
+        lock.close()  # the child shares the lock: without this, it would keep its dead parent alive
+
+
+os.register_at_fork(after_in_child=_close_in_child)

@@ -1,0 +1,41 @@
+"""Handlers and queues have names in the program and small numbers in the file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import apsw
+
+
+class Names:
+    """One table of names, remembered. `forget` after a rollback: a number that was given in it is void."""
+
+    def __init__(self, connection: apsw.Connection, table: Literal["handler", "queue"]) -> None:
+        self._connection = connection
+        self._table = table
+        self._numbers: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+
+    def number(self, name: str) -> int:
+        """The number of a name; a new one is given if it has none. Within a transaction."""
+        found = self._numbers.get(name)
+        if found is None:
+            self._connection.execute(f"insert or ignore into {self._table} (name) values (?)", (name,))
+            self._load()
+            found = self._numbers[name]
+        return found
+
+    def name(self, number: int) -> str:
+        """The name of a number."""
+        if number not in self._names:
+            self._load()
+        return self._names[number]
+
+    def forget(self) -> None:
+        """Read the table again when next asked."""
+        self._numbers.clear()
+        self._names.clear()
+
+    def _load(self) -> None:
+        self._numbers = {name: number for number, name in self._connection.execute(f"select id, name from {self._table}")}
+        self._names = {number: name for name, number in self._numbers.items()}

@@ -1,0 +1,161 @@
+"""Settlements in the file: fenced by (id, run, running), a few statements for all of them together."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from cabrank.job import Settlement
+from cabrank.states import TRANSITIONS, Cause, State
+from cabrank.stores.sqlite import kept
+from cabrank.stores.sqlite.counts import Opening
+from cabrank.stores.sqlite.schema import SHELF_OF, Phase
+
+
+class LeaseLost(Exception):
+    """A settlement changed nothing, so the transaction is void."""
+
+
+class _Return(msgspec.Struct, array_like=True):
+    """A job that waits again, as the statement reads it."""
+
+    id: int
+    run: int
+    due_at: float
+    phase: int
+    failed: int
+
+
+class _Shelve(msgspec.Struct, array_like=True):
+    """A job that waits for a person, or is over without a result."""
+
+    id: int
+    run: int
+    phase: int
+    failed: int
+
+
+class _Note(msgspec.Struct, array_like=True):
+    """Why a job is where it is."""
+
+    id: int
+    reason: str
+    error: str
+
+
+def lost(connection: apsw.Connection, settlements: Sequence[Settlement]) -> frozenset[tuple[int, int]]:
+    """The (id, run) of those whose runs are not the running ones any more."""
+    ids = apsw.carray(array("q", [settlement.id for settlement in settlements]))
+    held = connection.execute(
+        f"select json_group_array(json_array(id, run)) from job where phase = {Phase.RUNNING:d} and id in carray(?)", (ids,)
+    ).get
+    running = frozenset(msgspec.json.decode(str(held), type=list[tuple[int, int]]))
+    return frozenset((settlement.id, settlement.run) for settlement in settlements) - running
+
+
+def record(connection: apsw.Connection, settlements: Sequence[Settlement], opening: Opening, now: float) -> None:
+    """Record all settlements.
+
+    Raises:
+        LeaseLost: one of them changed nothing; roll back.
+    """
+    cancelling = _cancelling(connection, settlements) if opening.cancelling else frozenset[int]()
+    returned = [settlement for settlement in settlements if settlement.cause is Cause.RETURNED]
+    others = [settlement for settlement in settlements if settlement.cause is not Cause.RETURNED]
+    if returned:
+        _finish(connection, returned)
+        kept.add(connection, returned, now)
+    if others:
+        back = [s for s in others if TRANSITIONS[State.RUNNING, s.cause] is State.WAITING and s.id not in cancelling]
+        shelved = [s for s in others if s not in back] if len(back) < len(others) else []
+        if back:
+            _put_back(connection, back, opening, now)
+        if shelved:
+            _shelve(connection, shelved, cancelling)
+        _annotate(connection, [s for s in others if s.error or s.reason or s in shelved], now)
+    if cancelling:
+        connection.execute("delete from cancelling where id in carray(?)", (_ids(cancelling),))
+
+
+def _finish(connection: apsw.Connection, returned: Sequence[Settlement]) -> None:
+    by_run: dict[int, list[int]] = {}
+    for settlement in returned:
+        by_run.setdefault(settlement.run, []).append(settlement.id)
+    for run, ids in by_run.items():
+        connection.execute(f"delete from job where id in carray(?) and run = ? and phase = {Phase.RUNNING:d}", (_ids(ids), run))
+        _all_changed(connection, len(ids))
+        if run > 1:
+            connection.execute("delete from note where id in carray(?)", (_ids(ids),))
+
+
+def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: Opening, now: float) -> None:
+    rows = [_Return(s.id, s.run, now + s.after_s, Phase.LATER if s.after_s > 0 else Phase.READY, s.cause is Cause.RETRIED) for s in back]
+    connection.execute(
+        "update job set phase = v.phase, due_at = v.due_at, failures = failures + v.failed, holder = null from ("
+        "select value ->> 0 as id, value ->> 1 as run, value ->> 2 as due_at, value ->> 3 as phase, value ->> 4 as failed from json_each(?)"
+        f") as v where job.id = v.id and job.run = v.run and job.phase = {Phase.RUNNING:d}",
+        (_json(rows),),
+    )
+    _all_changed(connection, len(back))
+    counted = connection.execute(
+        "select json_group_array(json_array(queue, jobs, size)) from ("
+        "select queue, count(*) as jobs, sum(length(payload)) as size from job where id in carray(?) group by queue)",
+        (_ids([s.id for s in back]),),
+    ).get
+    for queue, jobs, size in msgspec.json.decode(str(counted), type=list[tuple[int, int, int]]):
+        opening.queue(queue).add(jobs, size)
+        opening.queue(queue).ready = True
+    later = min((row.due_at for row in rows if row.phase == Phase.LATER), default=None)
+    if later is not None:
+        opening.later_at = later if opening.later_at is None else min(later, opening.later_at)
+
+
+def _shelve(connection: apsw.Connection, shelved: Sequence[Settlement], cancelling: Collection[int]) -> None:
+    rows = [
+        _Shelve(
+            s.id,
+            s.run,
+            Phase.CANCELLED if s.id in cancelling else SHELF_OF[TRANSITIONS[State.RUNNING, s.cause]],
+            s.cause in (Cause.GAVE_UP, Cause.RETRIED),
+        )
+        for s in shelved
+    ]
+    connection.execute(
+        "update job set phase = v.phase, failures = failures + v.failed, holder = null from ("
+        "select value ->> 0 as id, value ->> 1 as run, value ->> 2 as phase, value ->> 3 as failed from json_each(?)"
+        f") as v where job.id = v.id and job.run = v.run and job.phase = {Phase.RUNNING:d}",
+        (_json(rows),),
+    )
+    _all_changed(connection, len(shelved))
+
+
+def _annotate(connection: apsw.Connection, settlements: Sequence[Settlement], now: float) -> None:
+    if settlements:
+        connection.execute(
+            "insert or replace into note (id, at, reason, error) select value ->> 0, ?, value ->> 1, value ->> 2 from json_each(?)",
+            (now, _json([_Note(s.id, s.reason, s.error) for s in settlements])),
+        )
+
+
+def _cancelling(connection: apsw.Connection, settlements: Sequence[Settlement]) -> frozenset[int]:
+    found = connection.execute(
+        "select json_group_array(id) from cancelling where id in carray(?)", (_ids([settlement.id for settlement in settlements]),)
+    ).get
+    return frozenset(msgspec.json.decode(str(found), type=list[int]))
+
+
+def _all_changed(connection: apsw.Connection, expected: int) -> None:
+    if connection.changes() != expected:
+        raise LeaseLost
+
+
+def _ids(ids: Collection[int]) -> Any:
+    return apsw.carray(array("q", ids))
+
+
+def _json(rows: Sequence[msgspec.Struct]) -> str:
+    return msgspec.json.encode(rows).decode()

@@ -1,0 +1,83 @@
+"""The thread that owns the writing connection. What is asked of it is done one after another, and renewed leases in between."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class _Call(msgspec.Struct):
+    work: Callable[[], object]
+    done: Callable[[object, BaseException | None], None]
+
+
+class Writer:
+    """Runs calls in a thread of its own. `between` is called there at least every `every_s` seconds, busy or not."""
+
+    def __init__(self, name: str, *, between: Callable[[], None], every_s: float, now: Callable[[], float]) -> None:
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._between = between
+        self._every_s = every_s
+        self._now = now
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Do `work` in the thread; what it returns or raises comes back. A cancel of the caller does not stop the work."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def deliver(result: Any, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        def done(result: object, error: BaseException | None) -> None:
+            try:
+                loop.call_soon_threadsafe(deliver, result, error)
+            except RuntimeError:
+                return  # the loop was closed: nobody waits any more
+
+        self._calls.put(_Call(work, done))
+        return await future
+
+    def stop(self) -> None:
+        """End the thread when what was asked of it is done."""
+        self._calls.put(None)
+
+    def join(self) -> None:
+        """Wait for the thread to end."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        due_at = self._now() + self._every_s
+        while True:
+            try:
+                call = self._calls.get(timeout=max(0.0, due_at - self._now()))
+                if call is None:
+                    return
+                self._do(call)
+            except Empty:
+                pass
+            if self._now() >= due_at:
+                self._between()
+                due_at = self._now() + self._every_s
+
+    @staticmethod
+    def _do(call: _Call) -> None:
+        try:
+            result = call.work()
+        except BaseException as error:  # noqa: BLE001 -- it is raised where the call came from
+            call.done(None, error)
+        else:
+            call.done(result, None)

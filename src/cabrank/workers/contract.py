@@ -1,0 +1,77 @@
+"""What a worker is to the pool, and how a lease becomes a call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from cabrank.app import AnyHandler
+from cabrank.inject import ContextMarker, JobContext, ResourceMarker, Resources
+from cabrank.job import Lease, text_id
+from cabrank.policy import Outcome
+
+
+class Worker(Protocol):
+    """Runs one job at a time. Whatever the handler does, a run ends in one outcome."""
+
+    lease: Lease | None
+    """What it runs now."""
+    began_at: float
+    """When that began, on the monotonic clock."""
+    suspended: bool
+    """Whether the last run gave the event loop a turn. The pool resets it."""
+
+    def run(self, lease: Lease) -> Awaitable[Outcome]:
+        """Run the job. Never raises, but for `KeyboardInterrupt` and a cancel of the worker itself."""
+        ...
+
+    def interrupt(self, outcome: Outcome) -> bool:
+        """Ask the running job to stop; if it does, `outcome` is the run's outcome. False: nothing runs, or it was asked before."""
+        ...
+
+    async def settle_down(self) -> None:
+        """After a run that was interrupted: let a cancel that came too late pass, so that it cannot hit the next job."""
+        ...
+
+
+class Calls:
+    """How a lease becomes a call: the payload decoded, resources and context put in."""
+
+    def __init__(self, handlers: Mapping[str, AnyHandler]) -> None:
+        self._handlers = handlers
+        self._prefix = ""
+        self._fixed: dict[str, dict[str, object]] = {}
+        self._contexts: dict[str, tuple[str, ...]] = {}
+
+    async def open(self, prefix: str, resources: Resources) -> None:
+        """Open what the handlers' resources name; the openers' own errors pass."""
+        self._prefix = prefix
+        for name, handler in self._handlers.items():
+            self._contexts[name] = tuple(key for key, marker in handler.markers.items() if isinstance(marker, ContextMarker))
+            self._fixed[name] = {
+                key: await resources.open(marker.opener) for key, marker in handler.markers.items() if isinstance(marker, ResourceMarker)
+            }
+
+    def prepare(self, lease: Lease) -> tuple[Callable[..., Any], tuple[object, ...], dict[str, object]]:
+        """The function, its positional and its keyword arguments.
+
+        Raises:
+            PayloadInvalid: the payload does not decode to what the handler takes here.
+        """
+        job = lease.job
+        if job.function is not None:
+            return job.function, job.args or (), {}
+        handler = self._handlers[job.handler]
+        args = handler.codec.decode(job.payload) if job.args is None else job.args
+        if not handler.markers:
+            return handler.function, args, {}
+        keywords = self._fixed[job.handler].copy()
+        for key in self._contexts[job.handler]:
+            keywords[key] = self._context(lease)
+        return handler.function, args, keywords
+
+    def _context(self, lease: Lease) -> JobContext:
+        job = lease.job
+        return JobContext(
+            id=text_id(self._prefix, job.id), handler=job.handler, run=lease.run, attempt=lease.failures + 1, deadline_at=job.deadline_at
+        )
