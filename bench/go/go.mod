@@ -1,0 +1,3 @@
+module cabrank.example/bench/original
+
+go 1.19
