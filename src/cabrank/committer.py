@@ -33,6 +33,10 @@ class Claimant(Protocol):
         """Take these."""
         ...
 
+    def make_way(self, suspect: bool) -> None:  # noqa: FBT001 -- a fact that is passed on, not a choice of behaviour
+        """Whether a suspect waits until nothing runs here."""
+        ...
+
     def lose(self, fences: Sequence[tuple[int, int]]) -> None:
         """Stop these runs: their jobs were cancelled."""
         ...
@@ -272,8 +276,10 @@ class Committer:
                 self._claimant.accept(turn.leases)
             if self._events:
                 self._events.publish(JobsClaimed(turn.leases))
-        if turn.cancels and self._claimant is not None:
-            self._claimant.lose(turn.cancels)
+        if self._claimant is not None:
+            self._claimant.make_way(turn.suspect)
+            if turn.cancels:
+                self._claimant.lose(turn.cancels)
         if self._room and self._lines:
             self.wake()
         self._wake_when_due(turn.next_due_s)

@@ -23,7 +23,7 @@ from cabrank.queue import RUNNING_IN, JobQueue
 from cabrank.root import outlast
 from cabrank.settings import Kind, PerQueue, Settings
 from cabrank.settling import settle
-from cabrank.stores.contract import InspectedStore, Want
+from cabrank.stores.contract import SUSPECT_CRASHES, InspectedStore, Want
 from cabrank.upkeep import Duty
 from cabrank.workers.contract import Calls
 from cabrank.workers.coroutine import CoroutineWorker
@@ -63,6 +63,8 @@ class Dispatcher(Intake):
         self._calls = Calls(self.app.handlers)
         self._working: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._suspect_waits = False
+        self._suspect_runs = False
         self._hurry: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -103,10 +105,12 @@ class Dispatcher(Intake):
     # ------------------------------------------------------------------------------------------- what the committer asks
 
     def wants(self) -> Mapping[str, Want]:
-        """What the pools can take now."""
-        if self._stopping:
+        """What the pools can take now: nothing while a suspect runs, or waits until nothing runs."""
+        alone = not any(pool.busy for pool in self.pools.values())
+        self._suspect_runs = self._suspect_runs and not alone
+        if self._stopping or self._suspect_runs or (self._suspect_waits and not alone):
             return {}
-        return {queue: want for queue, pool in self.pools.items() if (want := pool.want()).jobs}
+        return {queue: want for queue, pool in self.pools.items() if (want := pool.want(alone=alone)).jobs}
 
     def accept(self, leases: Sequence[Lease]) -> None:
         """Put claimed jobs into their queues, or give them back if they came too late."""
@@ -119,6 +123,11 @@ class Dispatcher(Intake):
             by_queue.setdefault(lease.job.queue, []).append(lease)
         for queue, its in by_queue.items():
             self.pools[queue].accept(its)
+        self._suspect_runs = leases[0].crashes >= SUSPECT_CRASHES  # it never comes together with another
+
+    def make_way(self, suspect: bool) -> None:  # noqa: FBT001 -- as the protocol has it
+        """Whether a suspect waits until nothing runs here."""
+        self._suspect_waits = suspect
 
     def lose(self, fences: Sequence[tuple[int, int]]) -> None:
         """Stop the runs whose jobs were cancelled."""

@@ -62,11 +62,11 @@ class WorkerPool:
         """What runs now."""
         return [worker.lease for worker in self._workers if worker.lease is not None]
 
-    def want(self) -> Want:
-        """What the queue can take now."""
+    def want(self, *, alone: bool) -> Want:
+        """What the queue can take now. `alone`: nothing else runs in this process."""
         self.queue.measured(self.ended - self._measured, self._running_s)
         self._measured, self._running_s = self.ended, 0.0
-        return self.queue.want(idle=self.idle, workers=self.size)
+        return self.queue.want(idle=self.idle, workers=self.size, alone=alone)
 
     def accept(self, leases: Sequence[Lease]) -> None:
         """Take leases that were claimed, and wake a worker for them."""

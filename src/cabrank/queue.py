@@ -60,9 +60,9 @@ class JobQueue:
             newest = total_s / runs
             self._run_s = newest if self._run_s is None else self._run_s + SMOOTHING * (newest - self._run_s)
 
-    def want(self, *, idle: int, workers: int) -> Want:
-        """What this queue can take now."""
+    def want(self, *, idle: int, workers: int, alone: bool) -> Want:
+        """What this queue can take now. `alone`: nothing else runs in this process."""
         reserve = 0
         if self._run_s is not None and self._reserve_s:
             reserve = min(RESERVATION, int(workers * self._reserve_s / max(self._run_s, 1e-7)))
-        return Want(max(0, idle + reserve - len(self._leases)), TURN_BYTES, max(0, idle - len(self._leases)))
+        return Want(max(0, idle + reserve - len(self._leases)), TURN_BYTES, max(0, idle - len(self._leases)), alone)

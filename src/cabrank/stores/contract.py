@@ -14,6 +14,7 @@ from cabrank.states import State
 
 TURN_ROWS = 10_000  # rows of one turn: about 20 ms of writing, so that nobody waits longer for a reply
 TURN_BYTES = 8 * 1024 * 1024
+SUSPECT_CRASHES = 2  # a job whose processes died so often may be the cause: it runs alone, so that the next crash hits only its cause
 ID_BLOCK = 1 << 20  # ids that a process takes at once: one transaction a million jobs
 
 
@@ -55,12 +56,20 @@ STORED = Admission(Verdict.STORED)
 class Want(msgspec.Struct, frozen=True, gc=False):
     """What a holder can take of one queue: at most `jobs` leases with at most `bytes` of payload.
 
-    Of these, `idle` start at once; only those may be jobs that were there when a process died.
+    Of these, `idle` start at once; only those may be jobs that were there when a process died. `alone`: nothing runs in this
+    holder's process, so a suspect (`SUSPECT_CRASHES`) may come, and then it comes alone.
     """
 
     jobs: int
     bytes: int
     idle: int
+    alone: bool = False
+
+    def takes(self, taken: int, size: int, crashes: int) -> bool:
+        """Whether it takes one more job with `crashes`, which would make it `taken` + 1 jobs with `size` bytes."""
+        if crashes >= SUSPECT_CRASHES:
+            return False
+        return taken < (self.idle if crashes else self.jobs) and (size <= self.bytes or not taken)
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -68,7 +77,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `admitted` has one answer for each submission, in order. `lost` are the (id, run) of settlements that changed nothing.
     `cancels` are the (id, run) of leases whose jobs somebody cancelled. `next_due_s` is how long until a waiting job becomes
-    ready, None if none will by itself.
+    ready, None if none will by itself. `suspect`: one is next in a wanted queue, and waits until this holder is `alone`.
     """
 
     admitted: Sequence[Admission]
@@ -76,6 +85,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     lost: Sequence[tuple[int, int]] = ()
     cancels: Sequence[tuple[int, int]] = ()
     next_due_s: float | None = None
+    suspect: bool = False
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):

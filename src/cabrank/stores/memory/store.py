@@ -10,7 +10,7 @@ from cabrank.errors import StoreUnavailable
 from cabrank.job import Job, Lease, Settlement
 from cabrank.settings import MEMORY_BOUND
 from cabrank.states import Cause
-from cabrank.stores.contract import Capabilities, JobRecord, Submission, Tally, Terms, Turn, Verdict, Want
+from cabrank.stores.contract import SUSPECT_CRASHES, Capabilities, JobRecord, Submission, Tally, Terms, Turn, Verdict, Want
 from cabrank.stores.memory import inspector
 from cabrank.stores.memory.ledger import NEW, Holder, Ledger, Run
 
@@ -25,6 +25,7 @@ class MemoryStore:
         self.holder = 0
         self._terms: Terms | None = None
         self._arrived: asyncio.Event | None = None
+        self._suspect = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -104,7 +105,10 @@ class MemoryStore:
         for submission, admission in zip(new, admitted, strict=True):
             if admission.verdict is Verdict.STORED:
                 ledger.add(submission.jobs, now)
-        leases = [lease for queue, its in want.items() for lease in self._claim(queue, its, holder.terms.handlers)]
+        self._suspect = False
+        leases = self._claim_suspect(want, holder.terms.handlers)
+        if not leases:
+            leases = [lease for queue, its in want.items() for lease in self._claim(queue, its, holder.terms.handlers)]
         due_at = min((at for line in ledger.lines.values() if (at := line.next_due_at()) is not None), default=None)
         return Turn(
             admitted=admitted,
@@ -112,6 +116,7 @@ class MemoryStore:
             lost=lost,
             cancels=self._cancels(),
             next_due_s=None if due_at is None else max(0.0, due_at - now),
+            suspect=self._suspect,
         )
 
     def _settle(self, settlements: Sequence[Settlement], now: float) -> list[tuple[int, int]]:
@@ -125,29 +130,53 @@ class MemoryStore:
             ledger.kept.add(done, now)
         return lost
 
+    def _claim_suspect(self, want: Mapping[str, Want], handlers: frozenset[str]) -> list[Lease]:
+        """The suspect that is next in one of the queues, if this holder runs nothing."""
+        for queue in (queue for queue, its in want.items() if its.alone):
+            job = self._next(queue, handlers)
+            if job is not None and self._crashes(job) >= SUSPECT_CRASHES:
+                return [self.ledger.lease(job, self.holder)]
+            if job is not None:
+                self.ledger.lines[queue].unpop(job)
+        return []
+
     def _claim(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease]:
-        ledger, size = self.ledger, 0
         leases: list[Lease] = []
-        line = ledger.lines.get(queue)
+        size = 0
+        while len(leases) < want.jobs:
+            job = self._next(queue, handlers)
+            if job is None:
+                break
+            size += len(job.payload)
+            crashes = self._crashes(job)
+            if not want.takes(len(leases), size, crashes):
+                self.ledger.lines[queue].unpop(job)
+                self._suspect = self._suspect or crashes >= SUSPECT_CRASHES
+                break
+            leases.append(self.ledger.lease(job, self.holder))
+        return leases
+
+    def _next(self, queue: str, handlers: frozenset[str]) -> Job | None:
+        """Take the first job out of a line that is still wanted and that this holder has a handler for."""
+        line = self.ledger.lines.get(queue)
         strange: list[Job] = []
-        while line is not None and len(leases) < want.jobs:
+        found: Job | None = None
+        while line is not None and found is None:
             job = line.pop()
             if job is None:
                 break
-            if ledger.rows.get(job.id) is not job:
+            if self.ledger.rows.get(job.id) is not job:
                 continue  # it was cancelled while it waited
             if job.function is None and job.handler not in handlers:
                 strange.append(job)
-                continue
-            size += len(job.payload)
-            crashed = bool(ledger.history) and ledger.history.get(job.id, NEW).crashes > 0
-            if (size > want.bytes and leases) or (crashed and len(leases) >= want.idle):
-                line.unpop(job)
-                break
-            leases.append(ledger.lease(job, self.holder))
+            else:
+                found = job
         for job in reversed(strange):
-            line.unpop(job)  # type: ignore[union-attr]
-        return leases
+            self.ledger.lines[queue].unpop(job)
+        return found
+
+    def _crashes(self, job: Job) -> int:
+        return self.ledger.history.get(job.id, NEW).crashes if self.ledger.history else 0
 
     def _cancels(self) -> list[tuple[int, int]]:
         if not self.ledger.cancelling:

@@ -11,18 +11,10 @@ import msgspec
 from cabrank.job import Job, Lease
 from cabrank.settings import STORE_BOUND, Settings
 from cabrank.stores.contract import STORED, Admission, Submission, Verdict, Want
+from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.schema import Phase
-
-_INSERT = (
-    "insert into job (id, phase, queue, handler, priority, due_at, deadline_at, run, failures, crashes, holder, payload) "
-    "select ?1 + rowid, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9, value from carray(?10)"
-)
-_RECEIPTS = (
-    "select json_group_array(json_array(key, digest, first_id, jobs)) from receipt "
-    "where key in (select value from json_each(?)) and until > ?"
-)
 
 
 class _Receipt(msgspec.Struct, array_like=True, frozen=True):
@@ -61,7 +53,7 @@ class Admitter:
                     fresh.append(receipts[submission.key])
         if fresh:
             self._connection.execute(
-                "insert or replace into receipt select value ->> 0, ?, value ->> 1, value ->> 2, value ->> 3 from json_each(?)",
+                sql.REMEMBER,
                 (self._now + self._settings.receipts_s, msgspec.json.encode(fresh).decode()),
             )
         return answers, self._insert(jobs, want) if jobs else []
@@ -69,7 +61,7 @@ class Admitter:
     def _receipts(self, keys: Sequence[str]) -> dict[str, _Receipt]:
         if not keys:
             return {}
-        found = self._connection.execute(_RECEIPTS, (msgspec.json.encode(keys).decode(), self._now)).get
+        found = self._connection.execute(sql.RECEIPTS, (msgspec.json.encode(keys).decode(), self._now)).get
         return {receipt.key: receipt for receipt in msgspec.json.decode(str(found), type=list[_Receipt])}
 
     def _judge(self, submission: Submission, receipts: dict[str, _Receipt]) -> Admission:
@@ -126,7 +118,7 @@ class Admitter:
         elif not running:
             self._opening.queue(queue).ready = True
         self._connection.execute(
-            _INSERT,
+            sql.INSERT,
             (
                 first.id - 1,
                 int(phase),
@@ -154,9 +146,10 @@ def _needed(jobs: Sequence[Job]) -> dict[str, tuple[int, int]]:
 
 def _alike(jobs: Sequence[Job], leased: frozenset[int]) -> Iterator[list[Job]]:
     """Runs of jobs whose ids follow each other and who differ in nothing but the payload."""
-    numbered = enumerate(jobs)
-    for _, run in groupby(
-        numbered,
-        key=lambda at: (at[1].id - at[0], at[1].queue, at[1].handler, at[1].priority, at[1].due_at, at[1].deadline_at, at[1].id in leased),
-    ):
+
+    def shape(at: tuple[int, Job]) -> tuple[object, ...]:
+        position, job = at
+        return job.id - position, job.queue, job.handler, job.priority, job.due_at, job.deadline_at, job.id in leased
+
+    for _, run in groupby(enumerate(jobs), key=shape):
         yield [job for _, job in run]

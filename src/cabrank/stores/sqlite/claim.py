@@ -10,12 +10,11 @@ import apsw
 import msgspec
 
 from cabrank.job import Job, Lease
-from cabrank.stores.contract import Want
+from cabrank.stores.contract import SUSPECT_CRASHES, Want
+from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.names import Names
-from cabrank.stores.sqlite.schema import Phase
 
-_COLUMNS = "id, run, failures, crashes, handler, priority, due_at, deadline_at, payload"
 _Row = tuple[int, int, int, int, int, int, float, float, msgspec.Raw]
 _Fetched = tuple[int, int, int, int, int, int, float, float, bytes]
 _decode = msgspec.json.Decoder(list[_Row]).decode
@@ -25,8 +24,8 @@ def promote(connection: apsw.Connection, opening: Opening, now: float) -> None:
     """Make those jobs ready whose time has come."""
     if opening.later_at is None or opening.later_at > now:
         return
-    connection.execute(f"update job set phase = {Phase.READY:d} where phase = {Phase.LATER:d} and due_at <= ?", (now,))
-    opening.later_at = connection.execute(f"select min(due_at) from job where phase = {Phase.LATER:d}").get
+    connection.execute(sql.PROMOTE, (now,))
+    opening.later_at = connection.execute(sql.NEXT_DUE).get
     for waiting in opening.queues.values():
         waiting.ready = waiting.ready or waiting.jobs > 0
 
@@ -37,25 +36,35 @@ class Claimer:
     def __init__(self, connection: apsw.Connection, *, handlers: Names, known: Sequence[str]) -> None:
         self._connection = connection
         self._handlers = handlers
-        ready = (
-            f"from job where phase = {Phase.READY:d} and queue = ?1 and handler in ({','.join(str(handlers.number(name)) for name in known)}) "
-            "order by priority, due_at, id limit ?2"
-        )
-        row = " || ',' || ".join(_COLUMNS.split(", ")[:-1])
-        self._packed = f"select cast('[' || group_concat('[' || {row} || ',' || cast(payload as text) || ']') || ']' as blob) from (select {_COLUMNS} {ready})"
-        self._plain = f"select {_COLUMNS} {ready}"
+        numbers = ",".join(str(handlers.number(name)) for name in known)
+        self._packed = sql.ready_packed(numbers)
+        self._plain = sql.ready(numbers)
 
     def claim(self, queue: str, number: int, want: Want, opening: Opening, holder: int) -> list[Lease]:
         """Lease ready jobs of one queue, by priority and then by the moment they became ready, within `want`."""
-        rows = _within(self._rows(number, want.jobs), want)
-        waiting = opening.queue(number)
+        rows = self._rows(number, want.jobs)
+        size = 0
+        for position, row in enumerate(rows):
+            size += len(row[8])
+            if not want.takes(position, size, row[3]):
+                opening.suspect = opening.suspect or row[3] >= SUSPECT_CRASHES
+                rows = rows[:position]
+                break
+        return self._take(queue, number, rows, opening, holder)
+
+    def claim_suspect(self, queue: str, number: int, opening: Opening, holder: int) -> list[Lease]:
+        """Lease the job that is next, if it is a suspect."""
+        rows = [row for row in self._rows(number, 1) if row[3] >= SUSPECT_CRASHES]
+        return self._take(queue, number, rows, opening, holder)
+
+    def _take(self, queue: str, number: int, rows: Sequence[_Fetched], opening: Opening, holder: int) -> list[Lease]:
         if not rows:
             return []
         self._connection.execute(
-            f"update job set phase = {Phase.RUNNING:d}, run = run + 1, holder = ? where id in carray(?)",
+            sql.CLAIM,
             (holder, apsw.carray(array("q", [row[0] for row in rows]))),
         )
-        waiting.add(-len(rows), -sum(len(row[8]) for row in rows))
+        opening.queue(number).add(-len(rows), -sum(len(row[8]) for row in rows))
         return [self._lease(queue, row) for row in rows]
 
     def _rows(self, queue: int, most: int) -> list[_Fetched]:
@@ -80,13 +89,3 @@ class Claimer:
             deadline_at=deadline_at,
         )
         return Lease(job, run + 1, failures, crashes)
-
-
-def _within(rows: Sequence[_Fetched], want: Want) -> Sequence[_Fetched]:
-    """As many rows, from the first, as are wanted: by bytes, and jobs that were there at a crash only among those that start at once."""
-    size = 0
-    for position, row in enumerate(rows):
-        size += len(row[8])
-        if position and (size > want.bytes or (row[3] and position >= want.idle)):
-            return rows[:position]
-    return rows if not rows or not rows[0][3] or want.idle else []

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from cabrank.stores.sqlite.schema import Phase
+from cabrank.stores.sqlite import statements as sql
 
 
 class Waiting(msgspec.Struct):
@@ -32,24 +32,17 @@ class Opening(msgspec.Struct):
     later_at: float | None
     cancelling: bool
     queues: dict[int, Waiting]
+    suspect: bool = False
+    """Set when a suspect is next and cannot be claimed now."""
 
     def queue(self, number: int) -> Waiting:
         """The counts of a queue."""
         return self.queues.setdefault(number, Waiting())
 
 
-_OPENING = f"""
-select (select turn from holder where id = ?1),
-       (select min(due_at) from job where phase = {Phase.LATER:d}),
-       exists(select 1 from cancelling),
-       (select json_group_array(json_array(id, waiting, waiting_bytes,
-           waiting > 0 and exists(select 1 from job where phase = {Phase.READY:d} and queue = queue.id))) from queue)
-"""  # one row: each row and each statement is one more hand-over of the interpreter's lock
-
-
 def look(connection: apsw.Connection, holder: int) -> Opening:
     """What there is, in one statement."""
-    row: Any = connection.execute(_OPENING, (holder,)).get
+    row: Any = connection.execute(sql.LOOK, (holder,)).get
     turn, later_at, cancelling, queues = row
     counts = msgspec.json.decode(queues, type=list[tuple[int, int, int, bool | int]])
     return Opening(turn, later_at, bool(cancelling), {number: Waiting(jobs, size, bool(ready)) for number, jobs, size, ready in counts})
@@ -59,4 +52,4 @@ def write(connection: apsw.Connection, opening: Opening) -> None:
     """Write the counts that changed."""
     for number, waiting in opening.queues.items():
         if waiting.changed:
-            connection.execute("update queue set waiting = ?, waiting_bytes = ? where id = ?", (waiting.jobs, waiting.size, number))
+            connection.execute(sql.COUNT_QUEUE, (waiting.jobs, waiting.size, number))

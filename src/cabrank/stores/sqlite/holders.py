@@ -10,9 +10,9 @@ from typing import Any
 import apsw
 
 from cabrank.stores.contract import Terms
+from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.locks import FileLock
 from cabrank.stores.sqlite.names import Names
-from cabrank.stores.sqlite.schema import Phase
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -43,7 +43,7 @@ class Holders:
 
     def register(self) -> None:
         """Become a holder with a new number, which was never used before."""
-        self._connection.execute("insert into holder (boot, expires_at) values (?, ?)", (self._boot, self._expiry()))
+        self._connection.execute(sql.REGISTER, (self._boot, self._expiry()))
         self.id = self._connection.last_insert_rowid()
         if self._life is not None:
             self._life.close()
@@ -52,12 +52,12 @@ class Holders:
 
     def renew(self) -> None:
         """Hold the leases for another `lease_s`."""
-        self._connection.execute("update holder set expires_at = ? where id = ?", (self._expiry(), self.id))
+        self._connection.execute(sql.RENEW, (self._expiry(), self.id))
 
     def leave(self, now: float) -> None:
         """Give back what is still held, without a crash, and be no holder any more."""
         self._put_back(self.id, now, crashed=0)
-        self._connection.execute("delete from holder where id = ?", (self.id,))
+        self._connection.execute(sql.LEAVE, (self.id,))
 
     def close(self) -> None:
         """Let the life lock go and remove its file."""
@@ -68,12 +68,12 @@ class Holders:
 
     def take_back(self, now: float) -> int:
         """Make the jobs of holders that are dead or silent ready again, one crash more behind them. How many holders there were."""
-        others: list[Any] = self._connection.execute("select id, boot, expires_at from holder where id <> ?", (self.id,)).fetchall()
+        others: list[Any] = self._connection.execute(sql.OTHERS, (self.id,)).fetchall()
         gone = [holder for holder, booted, expires_at in others if self._is_gone(holder, booted, expires_at)]
         for holder in gone:
             self._give_up_crashing(holder, now)
             self._put_back(holder, now, crashed=1)
-            self._connection.execute("delete from holder where id = ?", (holder,))
+            self._connection.execute(sql.LEAVE, (holder,))
         return len(gone)
 
     def _is_gone(self, holder: int, booted: str, expires_at: float) -> bool:
@@ -87,26 +87,18 @@ class Holders:
 
     def tidy(self) -> None:
         """Remove the files of holders that are no more."""
-        known = {str(id) for (id,) in self._connection.execute("select id from holder")}
+        known = {str(id) for (id,) in self._connection.execute(sql.HOLDERS)}
         for path in self._folder.glob("life-*"):
             if path.name.removeprefix("life-") not in known:
                 path.unlink(missing_ok=True)
 
     def _give_up_crashing(self, holder: int, now: float) -> None:
         """Jobs whose processes died too often are dead; those that somebody cancelled are cancelled."""
-        running = f"phase = {Phase.RUNNING:d} and holder = ?1"
-        lost = f"{running} and crashes + 1 >= {self._limit()}"
-        self._connection.execute(
-            "insert or replace into note select id, ?2, 'worker_lost', 'its process died ' || (crashes + 1) || ' times under it' "
-            f"from job where {lost}",
-            (holder, now),
-        )
-        self._connection.execute(f"update job set phase = {Phase.DEAD:d}, holder = null, crashes = crashes + 1 where {lost}", (holder,))
-        cancelled = f"{running} and id in (select id from cancelling)"
-        self._connection.execute(
-            f"update job set phase = {Phase.CANCELLED:d}, holder = null, crashes = crashes + 1 where {cancelled}", (holder,)
-        )
-        self._connection.execute(f"delete from cancelling where id in (select id from job where phase <> {Phase.RUNNING:d})")
+        self._connection.execute(sql.CRASHED_CANCELLED, (holder,))
+        self._connection.execute(sql.FORGET_ENDED_CANCELLING)
+        why, what = sql.crashed_out(self._limit())
+        self._connection.execute(why, (holder, now))
+        self._connection.execute(what, (holder,))
 
     def _limit(self) -> str:
         """The crashes that a job may have, as SQL."""
@@ -115,17 +107,8 @@ class Holders:
         return f"case handler{own} else {general} end" if own else general
 
     def _put_back(self, holder: int, now: float, *, crashed: int) -> None:
-        self._connection.execute(
-            "update queue set waiting = waiting + back.jobs, waiting_bytes = waiting_bytes + back.size from ("
-            f"select queue, count(*) as jobs, sum(length(payload)) as size from job where phase = {Phase.RUNNING:d} and holder = ? group by queue"
-            ") as back where queue.id = back.queue",
-            (holder,),
-        )
-        self._connection.execute(
-            f"update job set phase = {Phase.READY:d}, holder = null, due_at = ?, crashes = crashes + ? "
-            f"where phase = {Phase.RUNNING:d} and holder = ?",
-            (now, crashed, holder),
-        )
+        self._connection.execute(sql.COUNT_BACK, (holder,))
+        self._connection.execute(sql.GIVE_BACK, (now, crashed, holder))
 
     def _expiry(self) -> float:
         return time.monotonic() + self._terms.settings.lease_s

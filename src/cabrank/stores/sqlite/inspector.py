@@ -12,21 +12,8 @@ import apsw
 from cabrank.states import State
 from cabrank.stores.contract import JobRecord, Tally
 from cabrank.stores.sqlite import kept
+from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.schema import STATE_OF, Phase, open_reader
-
-_FIND = (
-    "select job.id, handler.name, queue.name, phase, run, failures, crashes, priority, due_at, "
-    "coalesce(note.at, 0), coalesce(note.reason, ''), coalesce(note.error, '') "
-    "from job join handler on handler.id = job.handler join queue on queue.id = job.queue left join note on note.id = job.id "
-    "where job.id in carray(?)"
-)
-_TALLY = (
-    "select name, waiting, waiting_bytes, "
-    f"(select count(*) from job where phase = {Phase.RUNNING:d} and job.queue = queue.id), "
-    f"(select count(*) from job where phase >= {Phase.DEAD:d} and phase = {Phase.DEAD:d} and job.queue = queue.id), "
-    f"(select count(*) from job where phase >= {Phase.DEAD:d} and phase = {Phase.HELD:d} and job.queue = queue.id) "
-    "from queue"
-)
 
 
 class Reader:
@@ -43,7 +30,7 @@ class Reader:
         """See `Inspector.find`."""
         if not ids:
             return {}
-        rows: list[Any] = self._connection.execute(_FIND, (apsw.carray(array("q", ids)),)).fetchall()
+        rows: list[Any] = self._connection.execute(sql.FIND, (apsw.carray(array("q", ids)),)).fetchall()
         records = {row[0]: _record(*row) for row in rows}
         for id in ids:
             if id not in records and (found := kept.find(self._connection, id)) is not None:
@@ -53,7 +40,7 @@ class Reader:
 
     def tally(self) -> Mapping[str, Tally]:
         """See `Inspector.tally`."""
-        rows: list[Any] = self._connection.execute(_TALLY).fetchall()
+        rows: list[Any] = self._connection.execute(sql.TALLY).fetchall()
         return {
             name: Tally(waiting=waiting, waiting_bytes=size, running=running, dead=dead, held=held)
             for name, waiting, size, running, dead, held in rows

@@ -10,6 +10,7 @@ import msgspec
 
 from cabrank.job import Settlement
 from cabrank.settings import Settings
+from cabrank.stores.sqlite import statements as sql
 
 _Results = list[tuple[int, int, msgspec.Raw]]  # id, run, result
 
@@ -20,14 +21,14 @@ def add(connection: apsw.Connection, returned: Sequence[Settlement], now: float)
     results = [(s.id, s.run, msgspec.Raw(s.result)) for s in returned if s.result is not None]
     packed = msgspec.json.encode(results) if results else None
     connection.execute(
-        "insert into done (at, first, last, jobs, ids, results, size) values (?, ?, ?, ?, ?, ?, ?)",
+        sql.KEEP_DONE,
         (now, min(ids), max(ids), len(ids), ids.tobytes(), packed, len(packed or b"")),
     )
 
 
 def find(connection: apsw.Connection, id: int) -> tuple[float, int, bytes | None] | None:
     """When a job finished, in which run (0 where that is not kept), and its result; None if it is not kept."""
-    candidates = connection.execute("select at, ids, results from done where last >= ?1 and first <= ?1", (id,))
+    candidates = connection.execute(sql.FIND_DONE, (id,))
     for at, packed, results in candidates:
         if id in array("q", packed):
             decoded = msgspec.json.decode(results, type=_Results) if results else []
@@ -37,10 +38,5 @@ def find(connection: apsw.Connection, id: int) -> tuple[float, int, bytes | None
 
 def prune(connection: apsw.Connection, settings: Settings, now: float) -> None:
     """Forget the oldest beyond the bounds of age, number and bytes."""
-    connection.execute("delete from done where at < ?", (now - settings.keep_done_s,))
-    connection.execute(
-        "delete from done where id <= (select id from ("
-        "select id, sum(jobs) over newest as jobs, sum(size) over newest as size from done window newest as (order by id desc)"
-        ") where jobs > ? or size > ? order by id desc limit 1)",
-        (settings.keep_done_jobs, settings.keep_done_bytes),
-    )
+    connection.execute(sql.OLD_DONE, (now - settings.keep_done_s,))
+    connection.execute(sql.EXCESS_DONE, (settings.keep_done_jobs, settings.keep_done_bytes))

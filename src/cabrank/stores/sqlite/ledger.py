@@ -8,22 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import msgspec
 
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
 from cabrank.job import Lease, Settlement
 from cabrank.stores.contract import ID_BLOCK, Submission, Terms, Turn, Want
 from cabrank.stores.sqlite import counts, kept, settle
+from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.admit import Admitter
 from cabrank.stores.sqlite.claim import Claimer, promote
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.holders import Holders
 from cabrank.stores.sqlite.locks import TurnLock
 from cabrank.stores.sqlite.names import Names
-from cabrank.stores.sqlite.schema import Phase, open_writer
+from cabrank.stores.sqlite.schema import open_writer
 
 FOREIGN = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.ReadOnlyError, apsw.ProtocolError)
+
+PRUNE_S = 30.0  # how often what is kept is cut to its bounds; it looks at every receipt, so not at each sweep
 
 
 class Ledger:
@@ -41,6 +43,7 @@ class Ledger:
         self._unsure: tuple[int, Turn] | None = None
         self._broken = False
         self._sweep_at = 0.0
+        self._prune_at = 0.0
         self._swept = False
         with self._lock.held():
             self._connect()
@@ -50,7 +53,7 @@ class Ledger:
                 self._holders.take_back(clock.now())
                 self._prune()
             self._holders.tidy()
-        self.prefix = str(self._connection.execute("select value from meta where name = 'prefix'").get)
+        self.prefix = str(self._connection.execute(sql.PREFIX).get)
 
     def close(self) -> None:
         """Give back what is held and close the file."""
@@ -67,7 +70,7 @@ class Ledger:
     def take_ids(self) -> int:
         """The first id of a block that nobody else gets."""
         with self._lock.held(), self._transaction():
-            first = self._connection.execute("update meta set value = value + ? where name = 'next_id' returning value", (ID_BLOCK,)).get
+            first = self._connection.execute(sql.TAKE_IDS, (ID_BLOCK,)).get
             return int(str(first)) - ID_BLOCK
 
     def renew(self) -> None:
@@ -96,30 +99,44 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------------------- turn
 
     def _take(self, number: int, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
-        lost: frozenset[tuple[int, int]] = frozenset()
-        while True:
-            try:
-                with self._transaction() as transaction:
-                    turn = self._do(new, [s for s in settlements if (s.id, s.run) not in lost] if lost else settlements, want)
-                    turn = msgspec.structs.replace(turn, lost=tuple(lost)) if lost else turn
-                    if not (new or settlements or turn.leases or self._swept):
-                        transaction.idle = True
-                        return turn
-                    self._connection.execute("update holder set turn = ? where id = ?", (number, self._holders.id))
-                    self._unsure = (number, turn)
-                return turn
-            except settle.LeaseLost:
-                lost = settle.lost(self._connection, settlements)
+        try:
+            return self._try(number, new, settlements, want, lost=())
+        except settle.LeaseLost:
+            standing, lost = settle.sort_out(self._connection, settlements)
+            return self._try(number, new, standing, want, lost=lost)
 
-    def _do(self, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
+    def _try(
+        self,
+        number: int,
+        new: Sequence[Submission],
+        settlements: Sequence[Settlement],
+        want: Mapping[str, Want],
+        *,
+        lost: Sequence[tuple[int, int]],
+    ) -> Turn:
+        with self._transaction() as transaction:
+            turn = self._do(new, settlements, want, lost)
+            if new or settlements or turn.leases or self._swept:
+                self._connection.execute(sql.TURN_DONE, (number, self._holders.id))
+                self._unsure = (number, turn)
+            else:
+                transaction.idle = True
+        return turn
+
+    def _do(
+        self, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want], lost: Sequence[tuple[int, int]]
+    ) -> Turn:
         connection, now = self._connection, self._clock.now()
         self._sweep(now)
         opening = counts.look(connection, self._holders.id)
         if opening.turn is None:  # taken for dead meanwhile: its jobs are others' now
             self._holders.register()
+            self._swept = True
         if settlements:
             settle.record(connection, settlements, opening, now)
         promote(connection, opening, now)
+        suspect = self._claim_suspect(want, opening)
+        want = {} if suspect else want
         admitter = Admitter(
             connection,
             queues=self._queues,
@@ -130,14 +147,23 @@ class Ledger:
             now=now,
         )
         admitted, leases = admitter.admit(new, want) if new else ([], [])
-        leases = leases + self._claim(want, leases, opening)
+        leases = suspect or leases + self._claim(want, leases, opening)
         counts.write(connection, opening)
         return Turn(
             admitted=admitted,
             leases=leases,
+            lost=lost,
             cancels=self._cancels() if opening.cancelling else (),
             next_due_s=None if opening.later_at is None else max(0.0, opening.later_at - now),
+            suspect=opening.suspect,
         )
+
+    def _claim_suspect(self, want: Mapping[str, Want], opening: Opening) -> list[Lease]:
+        for queue in (queue for queue, its in want.items() if its.alone):
+            number = self._queues.number(queue)
+            if opening.queue(number).ready and (leases := self._claimer.claim_suspect(queue, number, opening, self._holders.id)):
+                return leases
+        return []
 
     def _claim(self, want: Mapping[str, Want], started: Sequence[Lease], opening: Opening) -> list[Lease]:
         leases: list[Lease] = []
@@ -150,63 +176,44 @@ class Ledger:
         return leases
 
     def _cancels(self) -> list[tuple[int, int]]:
-        rows: list[Any] = self._connection.execute(
-            f"select id, run from cancelling natural join job where phase = {Phase.RUNNING:d} and holder = ?", (self._holders.id,)
-        ).fetchall()
+        rows: list[Any] = self._connection.execute(sql.CANCELS, (self._holders.id,)).fetchall()
         return rows
 
     def _sweep(self, now: float) -> None:
         self._swept = False
         if self._clock.monotonic() >= self._sweep_at:
             self._sweep_at = self._clock.monotonic() + self._terms.settings.sweep_s
-            self._swept = self._holders.take_back(now) > 0 or self._prune() > 0
+            self._swept = self._holders.take_back(now) > 0
+            if self._clock.monotonic() >= self._prune_at:
+                self._prune_at = self._clock.monotonic() + PRUNE_S
+                self._swept = self._prune() > 0 or self._swept
 
     def _prune(self) -> int:
         now, settings, before = self._clock.now(), self._terms.settings, self._connection.total_changes()
         kept.prune(self._connection, settings, now)
-        self._connection.execute("delete from receipt where until < ?", (now,))
-        self._connection.execute(
-            "delete from receipt where key in (select key from receipt order by until desc limit -1 offset ?)", (settings.receipts,)
-        )
-        old = f"select note.id from note join job using (id) where phase in ({Phase.DEAD:d}, {Phase.CANCELLED:d}, {Phase.EXPIRED:d}) and at < ?"
-        for table in ("job", "note"):
-            self._connection.execute(f"delete from {table} where id in ({old})", (now - settings.keep_dead_s,))
+        self._connection.execute(sql.OLD_RECEIPTS, (now,))
+        self._connection.execute(sql.EXCESS_RECEIPTS, (settings.receipts,))
+        self._connection.execute(sql.OLD_SHELVED, (now - settings.keep_dead_s,))
+        self._connection.execute(sql.OLD_NOTES, (now - settings.keep_dead_s,))
         return self._connection.total_changes() - before
 
     # ----------------------------------------------------------------------------------------------------------- people
 
     def _cancel(self, id: int) -> int:
-        now = self._clock.now()
-        self._uncount(id)
-        waiting = f"id = ? and phase in ({Phase.READY:d}, {Phase.LATER:d}, {Phase.HELD:d})"
-        self._connection.execute(f"update job set phase = {Phase.CANCELLED:d} where {waiting}", (id,))
-        changed = self._connection.changes()
-        if changed:
-            self._connection.execute("insert or replace into note values (?, ?, '', '')", (id, now))
-            return changed
-        self._connection.execute(f"insert or ignore into cancelling select id from job where id = ? and phase = {Phase.RUNNING:d}", (id,))
-        return int(bool(self._connection.execute(f"select count(*) from job where id = ? and phase = {Phase.RUNNING:d}", (id,)).get))
-
-    def _uncount(self, id: int) -> None:
-        self._connection.execute(
-            "update queue set waiting = waiting - 1, waiting_bytes = waiting_bytes - length(job.payload) from job "
-            f"where job.id = ? and job.queue = queue.id and job.phase in ({Phase.READY:d}, {Phase.LATER:d})",
-            (id,),
-        )
+        self._connection.execute(sql.COUNT_OUT, (id,))
+        self._connection.execute(sql.CANCEL_WAITING, (id,))
+        if self._connection.changes():
+            self._connection.execute(sql.NOTE, (id, self._clock.now()))
+            return 1
+        self._connection.execute(sql.CANCEL_RUNNING, (id,))
+        return int(str(self._connection.execute(sql.IS_RUNNING, (id,)).get))
 
     def _reopen(self, id: int) -> int:
-        shelved = f"id = ?1 and phase >= {Phase.DEAD:d}"
-        self._connection.execute(
-            "update queue set waiting = waiting + 1, waiting_bytes = waiting_bytes + length(job.payload) from job "
-            f"where job.{shelved.replace(' and phase', ' and job.phase')} and job.queue = queue.id",
-            (id,),
-        )
-        self._connection.execute(
-            f"update job set phase = {Phase.READY:d}, due_at = ?2, failures = 0, crashes = 0 where {shelved}", (id, self._clock.now())
-        )
-        changed = self._connection.changes()
-        self._connection.execute("delete from note where id = ?", (id,))
-        return changed
+        self._connection.execute(sql.COUNT_IN, (id,))
+        self._connection.execute(sql.REOPEN, (id, self._clock.now()))
+        reopened = self._connection.changes()
+        self._connection.execute(sql.FORGET_NOTE, (id,))
+        return reopened
 
     # ------------------------------------------------------------------------------------------------------- connection
 
@@ -242,13 +249,15 @@ class Ledger:
             self._connection.execute("begin immediate")
             try:
                 yield transaction
-                self._connection.execute("rollback" if transaction.idle else "commit")
-            except BaseException:
-                self._queues.forget()
-                self._handlers.forget()
+                if not transaction.idle:
+                    self._connection.execute("commit")
+                    self._queues.commit()
+                    self._handlers.commit()
+            finally:
                 if self._connection.in_transaction:
+                    self._queues.roll_back()
+                    self._handlers.roll_back()
                     self._connection.execute("rollback")
-                raise
         except FOREIGN as error:
             self._broken = isinstance(error, apsw.IOError)
             raise StoreUnavailable(f"{self._path}: {error}") from error

@@ -8,13 +8,14 @@ import apsw
 
 
 class Names:
-    """One table of names, remembered. `forget` after a rollback: a number that was given in it is void."""
+    """One table of names, remembered. `roll_back` with the transaction: a number that was given in it is void."""
 
     def __init__(self, connection: apsw.Connection, table: Literal["handler", "queue"]) -> None:
         self._connection = connection
         self._table = table
         self._numbers: dict[str, int] = {}
         self._names: dict[int, str] = {}
+        self._given = False
 
     def number(self, name: str) -> int:
         """The number of a name; a new one is given if it has none. Within a transaction."""
@@ -22,6 +23,7 @@ class Names:
         if found is None:
             self._connection.execute(f"insert or ignore into {self._table} (name) values (?)", (name,))
             self._load()
+            self._given = True
             found = self._numbers[name]
         return found
 
@@ -31,10 +33,16 @@ class Names:
             self._load()
         return self._names[number]
 
-    def forget(self) -> None:
-        """Read the table again when next asked."""
-        self._numbers.clear()
-        self._names.clear()
+    def commit(self) -> None:
+        """What was given is given."""
+        self._given = False
+
+    def roll_back(self) -> None:
+        """What was given is not."""
+        if self._given:
+            self._given = False
+            self._numbers.clear()
+            self._names.clear()
 
     def _load(self) -> None:
         self._numbers = {name: number for number, name in self._connection.execute(f"select id, name from {self._table}")}

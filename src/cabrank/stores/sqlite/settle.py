@@ -12,6 +12,7 @@ import msgspec
 from cabrank.job import Settlement
 from cabrank.states import TRANSITIONS, Cause, State
 from cabrank.stores.sqlite import kept
+from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.schema import SHELF_OF, Phase
 
@@ -47,14 +48,12 @@ class _Note(msgspec.Struct, array_like=True):
     error: str
 
 
-def lost(connection: apsw.Connection, settlements: Sequence[Settlement]) -> frozenset[tuple[int, int]]:
-    """The (id, run) of those whose runs are not the running ones any more."""
-    ids = apsw.carray(array("q", [settlement.id for settlement in settlements]))
-    held = connection.execute(
-        f"select json_group_array(json_array(id, run)) from job where phase = {Phase.RUNNING:d} and id in carray(?)", (ids,)
-    ).get
+def sort_out(connection: apsw.Connection, settlements: Sequence[Settlement]) -> tuple[list[Settlement], list[tuple[int, int]]]:
+    """The settlements that count, each once, and the (id, run) of those whose runs are not the running ones any more."""
+    by_fence = {(settlement.id, settlement.run): settlement for settlement in reversed(settlements)}
+    held = connection.execute(sql.STILL_RUNNING, (_ids([id for id, _ in by_fence]),)).get
     running = frozenset(msgspec.json.decode(str(held), type=list[tuple[int, int]]))
-    return frozenset((settlement.id, settlement.run) for settlement in settlements) - running
+    return [by_fence[fence] for fence in by_fence if fence in running], [fence for fence in by_fence if fence not in running]
 
 
 def record(connection: apsw.Connection, settlements: Sequence[Settlement], opening: Opening, now: float) -> None:
@@ -78,7 +77,7 @@ def record(connection: apsw.Connection, settlements: Sequence[Settlement], openi
             _shelve(connection, shelved, cancelling)
         _annotate(connection, [s for s in others if s.error or s.reason or s in shelved], now)
     if cancelling:
-        connection.execute("delete from cancelling where id in carray(?)", (_ids(cancelling),))
+        connection.execute(sql.FORGET_CANCELLING, (_ids(cancelling),))
 
 
 def _finish(connection: apsw.Connection, returned: Sequence[Settlement]) -> None:
@@ -86,24 +85,21 @@ def _finish(connection: apsw.Connection, returned: Sequence[Settlement]) -> None
     for settlement in returned:
         by_run.setdefault(settlement.run, []).append(settlement.id)
     for run, ids in by_run.items():
-        connection.execute(f"delete from job where id in carray(?) and run = ? and phase = {Phase.RUNNING:d}", (_ids(ids), run))
+        connection.execute(sql.FINISH, (_ids(ids), run))
         _all_changed(connection, len(ids))
         if run > 1:
-            connection.execute("delete from note where id in carray(?)", (_ids(ids),))
+            connection.execute(sql.FORGET_NOTES, (_ids(ids),))
 
 
 def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: Opening, now: float) -> None:
     rows = [_Return(s.id, s.run, now + s.after_s, Phase.LATER if s.after_s > 0 else Phase.READY, s.cause is Cause.RETRIED) for s in back]
     connection.execute(
-        "update job set phase = v.phase, due_at = v.due_at, failures = failures + v.failed, holder = null from ("
-        "select value ->> 0 as id, value ->> 1 as run, value ->> 2 as due_at, value ->> 3 as phase, value ->> 4 as failed from json_each(?)"
-        f") as v where job.id = v.id and job.run = v.run and job.phase = {Phase.RUNNING:d}",
+        sql.PUT_BACK,
         (_json(rows),),
     )
     _all_changed(connection, len(back))
     counted = connection.execute(
-        "select json_group_array(json_array(queue, jobs, size)) from ("
-        "select queue, count(*) as jobs, sum(length(payload)) as size from job where id in carray(?) group by queue)",
+        sql.SIZES,
         (_ids([s.id for s in back]),),
     ).get
     for queue, jobs, size in msgspec.json.decode(str(counted), type=list[tuple[int, int, int]]):
@@ -125,9 +121,7 @@ def _shelve(connection: apsw.Connection, shelved: Sequence[Settlement], cancelli
         for s in shelved
     ]
     connection.execute(
-        "update job set phase = v.phase, failures = failures + v.failed, holder = null from ("
-        "select value ->> 0 as id, value ->> 1 as run, value ->> 2 as phase, value ->> 3 as failed from json_each(?)"
-        f") as v where job.id = v.id and job.run = v.run and job.phase = {Phase.RUNNING:d}",
+        sql.SHELVE,
         (_json(rows),),
     )
     _all_changed(connection, len(shelved))
@@ -136,15 +130,13 @@ def _shelve(connection: apsw.Connection, shelved: Sequence[Settlement], cancelli
 def _annotate(connection: apsw.Connection, settlements: Sequence[Settlement], now: float) -> None:
     if settlements:
         connection.execute(
-            "insert or replace into note (id, at, reason, error) select value ->> 0, ?, value ->> 1, value ->> 2 from json_each(?)",
+            sql.ANNOTATE,
             (now, _json([_Note(s.id, s.reason, s.error) for s in settlements])),
         )
 
 
 def _cancelling(connection: apsw.Connection, settlements: Sequence[Settlement]) -> frozenset[int]:
-    found = connection.execute(
-        "select json_group_array(id) from cancelling where id in carray(?)", (_ids([settlement.id for settlement in settlements]),)
-    ).get
+    found = connection.execute(sql.CANCELLING, (_ids([settlement.id for settlement in settlements]),)).get
     return frozenset(msgspec.json.decode(str(found), type=list[int]))
 
 

@@ -1,0 +1,5 @@
+"""`python -m cabrank` is `cabrank`."""
+
+from cabrank.cli import main
+
+main()

@@ -1,0 +1,36 @@
+"""The commands, as cyclopts reads them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+
+import cabrank
+from cabrank.cli.serve import serve
+from cabrank.errors import CabrankError
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130  # as shells report it
+
+program = App(
+    name="cabrank",
+    help=f"{cabrank.__doc__}\n\nThe shortest way to see it work: `cabrank serve path/to/file.py:app`.",
+    version=f"cabrank {cabrank.__version__}",
+    help_format="markdown",
+    result_action="return_value",
+)
+program.command(serve)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return the exit status; what is wrong is said in one line on stderr."""
+    try:
+        program(arguments)
+    except CabrankError as error:
+        print(f"cabrank: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0

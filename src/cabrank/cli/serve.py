@@ -1,0 +1,114 @@
+"""`cabrank serve`: an app's handlers and document routes over HTTP, with the workers that run the jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import cabrank
+from cabrank.cli.loading import load_app
+from cabrank.cli.logs import log_to_stderr
+from cabrank.dispatcher import Dispatcher
+from cabrank.errors import DispatcherFailed
+from cabrank.events import logger
+from cabrank.server import life
+from cabrank.server.listening import bind
+from cabrank.settings import GIB, MIB, load
+
+SERVED_STORE = "sqlite:///cabrank.db"  # who serves over HTTP expects an acknowledgement to last
+
+
+def serve(
+    app: str,
+    /,
+    *,
+    store: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+    workers: str | None = None,
+    max_queue: str | None = None,
+    grace: float | None = None,
+) -> None:
+    """Serve an app over HTTP and run its jobs.
+
+    Every handler takes jobs at `POST /jobs/{handler}`, every document route at its own path. A 202 comes after the jobs are
+    committed. Ctrl-C or SIGTERM lets what runs finish; a second one hands it back at once.
+
+    Each option can also be set by a variable: CABRANK_STORE, CABRANK_HOST, CABRANK_PORT, CABRANK_MAX_WORKERS,
+    CABRANK_MAX_QUEUE, CABRANK_GRACE_S.
+
+    Parameters
+    ----------
+    app
+        Where the app is: `telemetry:app` or `path/to/telemetry.py:app`.
+    store
+        Where jobs are kept: `memory://`, `sqlite:///relative.db` or `sqlite:////absolute.db`. Default: `sqlite:///cabrank.db`.
+    host
+        The address to serve, on loopback. Default: 127.0.0.1.
+    port
+        The port to serve; 0 takes a free one. Default: 8470.
+    workers
+        How many jobs run at once in each queue: `8`, or by queue, `uploads=200,thread=4`. Default: 100 async workers.
+    max_queue
+        How many jobs may wait in each queue, written as for `--workers`. Default: 10,000 in memory, 10 million in a store.
+    grace
+        Seconds that running jobs get to finish at a stop. Default: 25.
+    """
+    environ = {"CABRANK_STORE": SERVED_STORE} | os.environ
+    settings = load(environ, store=store, host=host, port=port, max_workers=workers, max_queue=max_queue, grace_s=grace)
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(bound) for bound in bind(settings.host, settings.port)]
+        log_to_stderr()
+        dispatcher = Dispatcher(load_app(app), store=settings.store, settings=settings)
+        announce = partial(_announce, app, dispatcher, sockets)
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(life.serve(dispatcher, sockets, announce))
+        except DispatcherFailed as failed:
+            logger.error("what failed inside", exc_info=failed.__cause__)
+            raise
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 -- not every platform has it
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _announce(place: str, dispatcher: Dispatcher, sockets: Sequence[socket.socket]) -> None:
+    """Say what is served where, what an acknowledgement means, and who works."""
+    print("\n".join(_announcement(place, dispatcher, [_url(bound) for bound in sockets])), file=sys.stderr, flush=True)
+
+
+def _announcement(place: str, dispatcher: Dispatcher, urls: Sequence[str]) -> Sequence[str]:
+    app, settings = dispatcher.app, dispatcher.settings
+    routes = [(f"POST {path}", "a document: all its jobs are stored, or none") for path in app.documents]
+    routes += [(f"POST /jobs/{handler.name}", f"one job, to queue {handler.queue}") for handler in app.handlers.values()]
+    routes += [("GET /jobs/{id}", "what became of a job"), ("GET /healthz /readyz /metrics", "how the server is")]
+    width = max(len(route) for route, _ in routes)
+    return [
+        f"cabrank {cabrank.__version__} serves {place} on {' and '.join(urls)}",
+        *(f"  {route:<{width}}  {what}" for route, what in routes),
+        f"store {settings.store}: a 202 means {dispatcher.engine.store.capabilities.promise}",
+        *(f"queue {queue}: {_size_of(dispatcher, queue)}" for queue in dispatcher.pools),
+        f"stop with Ctrl-C: what runs may finish within {settings.grace_s:g} s, a second Ctrl-C hands it back at once",
+    ]
+
+
+def _size_of(dispatcher: Dispatcher, queue: str) -> str:
+    settings = dispatcher.settings
+    bound = settings.bound_of(queue, dispatcher.engine.store.capabilities.bound)
+    size = f"{bound.bytes // GIB} GiB" if bound.bytes >= GIB else f"{bound.bytes // MIB} MiB"
+    return f"{dispatcher.pools[queue].size} workers; at most {bound.jobs:,} jobs and {size} may wait"
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

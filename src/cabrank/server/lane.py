@@ -1,0 +1,229 @@
+"""The fast way in: hot POSTs are answered straight from the parser, without an ASGI request. All else goes the ordinary way.
+
+On one connection all answers go out in the order of the requests, whichever way each of them went: a POST goes the ordinary way
+while an ASGI request is unanswered, and an ASGI request starts only when every reply of the lane is out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from httptools import HttpRequestParser
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from cabrank.server.problems import JSON
+from cabrank.server.reception import Entrance, Reception
+from cabrank.server.replies import Heads, Replies
+
+BODY_LIMIT = 256 * 1024  # bytes that the lane holds of one body; a larger one goes where reading can be paused half-way
+LINE_LIMIT = 128  # requests of one connection that may wait, then it is not read from
+IDLE_TICKS = 75  # seconds until a silent connection is closed: longer than the 60 s of common proxies, so that they close first
+
+# A request with one of these needs more than a look.
+UNUSUAL = frozenset({b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade"})
+
+
+class Lane(HttpToolsProtocol):
+    """One connection. Overrides what uvicorn's protocol does between the parser and the answer; `tests/server` holds each override."""
+
+    parser: HttpRequestParser  # until the connection is lost, and nothing is read then
+
+    def __init__(
+        self,
+        reception: Reception,
+        heads: Heads,
+        *,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._enter = reception.enter
+        self._entrances: Mapping[bytes, Entrance] = reception.entrances
+        self._entrance: Entrance | None = None  # of the request that is being read, if it goes the lane
+        self._key = b""
+        self._body = b""
+        self._read: list[tuple[Entrance, bytes, bytes]] = []  # complete, not entered yet
+        self._replies = Replies(heads, self._fulfilled)
+        self._entering = False
+        self._sending = False  # a `_send` is on its way
+        self._last = False  # close when the replies are out
+        self._deferred: tuple[RequestResponseCycle, ASGI3Application] | None = None  # starts when the replies are out
+        self._silent_ticks = 0
+
+    # ----------------------------------------------------------------------------------------------------------- reading
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, then enter what is complete: outside of the parser, which would swallow an exception."""
+        self._silent_ticks = 0
+        super().data_received(data)
+        if self._read:
+            read, self._read = self._read, []
+            self._entering = True
+            for entrance, body, key in read:
+                self._enter(entrance, body, key, self._replies.owe())
+            self._entering = False
+            self._send()
+        if len(self._replies) >= LINE_LIMIT or self.flow.write_paused:
+            self.flow.pause_reading()
+
+    def on_message_begin(self) -> None:
+        """Hold back what ASGI needs until it is known that ASGI is needed."""
+        self.url = b""
+        self.headers = []
+        self._entrance = None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep it."""
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Choose the way."""
+        entrance = self._entrances.get(self.url)
+        if entrance is not None and self._is_plain(entrance):
+            self._entrance = entrance
+            self._body = b""
+        else:
+            self._go_ordinary_way()
+
+    def on_body(self, body: bytes) -> None:
+        """Gather it."""
+        if self._entrance is None:
+            super().on_body(body)
+        else:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        """The request can be entered."""
+        if self._entrance is None:
+            super().on_message_complete()
+        else:
+            self._read.append((self._entrance, self._body, self._key))
+            self._entrance = None
+
+    def _is_plain(self, entrance: Entrance) -> bool:
+        """Whether the request whose headers are read is one that the lane can answer, here and now."""
+        headers = self.headers
+        fields = dict(headers)
+        if len(fields) != len(headers) or not UNUSUAL.isdisjoint(fields) or self._owes_ordinary:
+            return False
+        if not fields.get(b"content-type", JSON).startswith(JSON) or self.parser.get_method() != b"POST":
+            return False
+        if not self.parser.should_keep_alive() or (b"connection" in fields and self.parser.get_http_version() != "1.1"):
+            return False  # the connection ends behind this answer, or its client must be told that it does not
+        self._key = fields.get(b"idempotency-key", b"")
+        return int(fields.get(b"content-length", b"-1")) in range(min(entrance.limit, BODY_LIMIT) + 1)
+
+    def _go_ordinary_way(self) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        super().on_url(url)
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
+
+    # --------------------------------------------------------------------------------------------------------- answering
+
+    def _fulfilled(self) -> None:
+        """A reply has its answer. One turn of the store answers many: they are sent together."""
+        if self._entering or self._sending:
+            return
+        if len(self._replies) > 1:
+            self._sending = True
+            self.loop.call_soon(self._send)
+        else:
+            self._send()
+
+    def _send(self) -> None:
+        self._sending = False
+        responses = self._replies.take(last=self._last)
+        if responses:
+            self.server_state.total_requests += len(responses)
+            self.transport.write(responses[0] if len(responses) == 1 else b"".join(responses))
+        if not self._replies:
+            self._go_on()
+        if self.flow.read_paused and self._may_read:
+            self.flow.resume_reading()
+
+    def _go_on(self) -> None:
+        """All replies are out."""
+        if self._last:
+            self.transport.close()
+        elif self._deferred is not None:
+            (cycle, app), self._deferred = self._deferred, None
+            super()._start_asgi_task(cycle, app)
+
+    @property
+    def _may_read(self) -> bool:
+        return not self._last and self._deferred is None and not self.flow.write_paused and len(self._replies) < LINE_LIMIT // 2
+
+    @property
+    def _owes(self) -> bool:
+        """Whether a request that came the lane is unanswered."""
+        return bool(self._replies or self._read)
+
+    @property
+    def _owes_ordinary(self) -> bool:
+        """Whether a request that went the ordinary way is unanswered."""
+        return not getattr(self.cycle, "response_complete", True)  # there is no cycle before the first such request
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Start an ASGI request, behind what the lane owes."""
+        if self._owes:
+            self._deferred = (cycle, app)
+            self.flow.pause_reading()
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed; but a 400 must not be taken for the answer to an earlier request that is unanswered."""
+        if not self._owes and not self._owes_ordinary:
+            super().send_400_response(msg)
+            return
+        self.flow.pause_reading()
+        if self._owes_ordinary and not self.cycle.more_body:
+            self.cycle.keep_alive = False  # it closes the connection
+        elif self._owes:
+            self._last = True
+            self._deferred = None  # its body is what cannot be parsed
+        else:
+            self.transport.close()
+
+    # -------------------------------------------------------------------------------------------------------------- life
+
+    def tick(self) -> None:
+        """A second has passed: give up what waited too long, close what is silent."""
+        self._replies.give_up_late()
+        self._silent_ticks += 1
+        if self._silent_ticks >= IDLE_TICKS and not self._owes and not self._owes_ordinary:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close when everything that is owed is out."""
+        if self._owes and not self._owes_ordinary:
+            self._last = True
+        else:
+            super().shutdown()
+
+    def pause_writing(self) -> None:
+        """Take nothing on from a client that does not read its answers."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has read on."""
+        super().resume_writing()
+        if self._may_read:
+            self.flow.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget what is owed. What was taken on stays taken on."""
+        super().connection_lost(exc)
+        self._replies.drop()
+        self._deferred = None

@@ -1,0 +1,148 @@
+"""The life of a server: the dispatcher is open before the port answers, and closed before the port stops answering.
+
+The first SIGTERM or SIGINT drains: no new work (503), what runs may finish within the grace, the rest is handed back. A second
+one ends the grace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import cast
+
+import uvicorn
+
+from cabrank.dispatcher import Dispatcher
+from cabrank.errors import DispatcherFailed
+from cabrank.events import logger
+from cabrank.server.api import Api
+from cabrank.server.lane import IDLE_TICKS, Lane
+from cabrank.server.listening import refusal
+from cabrank.server.reception import Reception
+from cabrank.server.replies import Heads
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+BACKLOG = 4096  # connections that the system may hold ready: a burst opens many at once
+PARTING_S = 5  # seconds that a connection may take to finish a request when everything else has ended
+TICKS_A_SECOND = 10  # of uvicorn's main loop
+
+
+async def serve(dispatcher: Dispatcher, sockets: Sequence[socket.socket], announce: Callable[[], None]) -> None:
+    """Serve on `sockets` until a signal comes. `announce` is called when the port answers.
+
+    Raises:
+        DispatcherFailed: something inside failed, so everything was stopped.
+        SettingError: a port was taken by somebody else meanwhile.
+        StoreUnusable, StoreUnavailable, RegistrationError: it could not start. What a resource of the app raises passes too.
+    """
+    life = Life(dispatcher)
+    with life.signals():
+        async with dispatcher:
+            await life.run(sockets, announce)
+
+
+class Life:
+    """One server from its start to its end."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._http: HttpServer | None = None
+        self._told = 0
+        self._stops: list[asyncio.Task[None]] = []
+
+    @contextmanager
+    def signals(self) -> Generator[None]:
+        """Let SIGTERM and SIGINT mean a stop."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Drain; called again, hand back at once."""
+        self._told += 1
+        if self._http is None:
+            return  # not open yet: `run` sees it
+        if self._told == 1:
+            grace_s = self._dispatcher.settings.grace_s
+            logger.info("stopping: what runs may finish within %g s, a second signal hands it back at once", grace_s)
+            self._dispatcher.engine.close_door()
+            self._start(self._drain(self._http))
+        elif self._told == 2:  # noqa: PLR2004
+            logger.info("stopping at once: what runs is handed back")
+            self._start(self._dispatcher.stop(grace_s=0))
+
+    async def run(self, sockets: Sequence[socket.socket], announce: Callable[[], None]) -> None:
+        """Serve until it is stopped or the dispatcher fails. The dispatcher is open."""
+        if self._told:
+            return
+        self._http = HttpServer(self._dispatcher, announce)
+        try:
+            await self._http.serve(list(sockets))
+        except OSError as error:
+            address = sockets[0].getsockname()
+            raise refusal(error, address[0], address[1]) from None
+        for stop in self._stops:
+            await stop
+
+    def _start(self, stop: Coroutine[object, object, None]) -> None:
+        self._stops.append(asyncio.get_running_loop().create_task(stop))
+
+    async def _drain(self, http: HttpServer) -> None:
+        try:
+            await self._dispatcher.stop()
+        finally:
+            http.should_exit = True
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without its signals, with the lane, and with an eye on the dispatcher."""
+
+    def __init__(self, dispatcher: Dispatcher, announce: Callable[[], None]) -> None:
+        reception = Reception(dispatcher)
+        self._engine = dispatcher.engine
+        self._heads = Heads()
+        self._announce = announce
+        lane = partial(Lane, reception, self._heads)
+        super().__init__(
+            uvicorn.Config(
+                Api(reception).asgi(),
+                http=cast(type[asyncio.Protocol], lane),  # uvicorn only calls it
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=IDLE_TICKS,
+                timeout_graceful_shutdown=PARTING_S,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave them to `Life`: uvicorn would close the listeners first and end by the signal."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self._announce()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to end. Once a second the connections look after themselves."""
+        ends = await super().on_tick(counter)
+        if counter % TICKS_A_SECOND == 0:
+            self._heads.renew(self.server_state.default_headers)
+            for connection in tuple(self.server_state.connections):
+                cast(Lane, connection).tick()
+        return ends or isinstance(self._engine.closed, DispatcherFailed)

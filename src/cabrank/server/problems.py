@@ -1,0 +1,115 @@
+"""What is said over HTTP when something did not work: one table from errors to statuses, bodies as in RFC 9457.
+
+A 4xx stored nothing. After a 503, or no answer at all, it is unknown: send again with the same idempotency key.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+
+from cabrank.errors import (
+    CabrankError,
+    DispatcherFailed,
+    IntakeClosed,
+    KeyReused,
+    PayloadInvalid,
+    PayloadMalformed,
+    PayloadTooLarge,
+    QueueFull,
+    StoreUnavailable,
+    UnknownHandler,
+    UnknownJob,
+)
+
+JSON = b"application/json"
+PROBLEM_JSON = b"application/problem+json"
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """One response, before it is written in the form of either way out. `retry_after_s`: 0 says nothing about it."""
+
+    status: int
+    body: bytes
+    media: bytes = JSON
+    retry_after_s: int = 0
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """The body of an error. `type` never changes its meaning, so programs may compare it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class KeyUnusable(CabrankError):
+    """An Idempotency-Key is 1 to 256 printable ASCII characters."""
+
+
+class BodyEncoded(CabrankError):
+    """The body is compressed: send it as it is, without Content-Encoding."""
+
+
+class ForeignOrigin(CabrankError):
+    """A web page of another origin sent this: the server takes work from programs and from its own pages."""
+
+
+class DocumentTooLarge(CabrankError):
+    """The document is too large for one transaction: send it in parts."""
+
+
+class DocumentFailed(CabrankError):
+    """The function of this document route raised: the server's log says what. Nothing was stored."""
+
+
+class AnswerLate(CabrankError):
+    """The store did not answer in time. Whether anything was stored is unknown: send it again with the same Idempotency-Key."""
+
+
+class _Sort(msgspec.Struct, frozen=True):
+    status: HTTPStatus
+    slug: str
+    title: str
+    retry_after_s: int = 0
+
+
+FULL_RETRY_S = 1  # a queue that is worked on has room again within moments
+STORE_RETRY_S = 2  # a store that comes back is found within so long
+RESTART_RETRY_S = 5  # a server that stops is replaced within about so long
+
+# The class of an error, or the nearest of its bases that stands here, says what is answered.
+SORTS: dict[type[BaseException], _Sort] = {
+    PayloadMalformed: _Sort(HTTPStatus.BAD_REQUEST, "payload-malformed", "The body is not JSON"),
+    KeyUnusable: _Sort(HTTPStatus.BAD_REQUEST, "key-unusable", "The idempotency key cannot be used"),
+    ForeignOrigin: _Sort(HTTPStatus.FORBIDDEN, "foreign-origin", "Not from this origin"),
+    UnknownHandler: _Sort(HTTPStatus.NOT_FOUND, "unknown-handler", "No such handler"),
+    UnknownJob: _Sort(HTTPStatus.NOT_FOUND, "unknown-job", "No such job"),
+    PayloadTooLarge: _Sort(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "payload-too-large", "The payload is too large"),
+    DocumentTooLarge: _Sort(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "document-too-large", "The document is too large"),
+    BodyEncoded: _Sort(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "body-encoded", "The body is compressed"),
+    PayloadInvalid: _Sort(HTTPStatus.UNPROCESSABLE_ENTITY, "payload-invalid", "The payload is not what the handler takes"),
+    KeyReused: _Sort(HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused", "The idempotency key came with another body before"),
+    QueueFull: _Sort(HTTPStatus.TOO_MANY_REQUESTS, "queue-full", "The queue is full", FULL_RETRY_S),
+    DocumentFailed: _Sort(HTTPStatus.INTERNAL_SERVER_ERROR, "document-failed", "The document route failed"),
+    IntakeClosed: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The server is stopping", RESTART_RETRY_S),
+    StoreUnavailable: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "store-unavailable", "The store does not answer", STORE_RETRY_S),
+    AnswerLate: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "answer-late", "The store did not answer in time", STORE_RETRY_S),
+    DispatcherFailed: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "failed", "The server failed and stops", RESTART_RETRY_S),
+    Exception: _Sort(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected", "The server has a bug"),
+}
+
+
+def answer_to(error: Exception) -> Answer:
+    """The response that tells a client about `error`."""
+    sort = next(SORTS[base] for base in type(error).__mro__ if base in SORTS)
+    detail = str(error) if isinstance(error, CabrankError) else "the server's log says what went wrong"
+    return problem(sort.status, sort.slug, sort.title, detail, retry_after_s=sort.retry_after_s)
+
+
+def problem(status: int, slug: str, title: str, detail: str, *, retry_after_s: int = 0) -> Answer:
+    """A response with a `Problem` in it."""
+    body = msgspec.json.encode(Problem(f"urn:cabrank:{slug}", title, int(status), detail))
+    return Answer(int(status), body, PROBLEM_JSON, retry_after_s)

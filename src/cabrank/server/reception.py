@@ -1,0 +1,172 @@
+"""Takes a posted body through the intake: the same for the lane and for ASGI, so both answer alike."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, cast
+
+from cabrank.app import AnyHandler, Document, Jobs
+from cabrank.dispatcher import Dispatcher
+from cabrank.drafts import Drafts
+from cabrank.errors import CabrankError, KeyReused, PayloadTooLarge, QueueFull, RegistrationError
+from cabrank.events import logger
+from cabrank.job import Job
+from cabrank.server.problems import Answer, DocumentFailed, DocumentTooLarge, KeyUnusable, answer_to
+from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Submission, Verdict
+
+ACCEPTED = 202
+KEY_LIMIT = 256  # characters of an idempotency key: a UUID has 36, and every key is kept for a day
+JOBS_PATH = "/jobs/"
+OWN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+class Entrance(Protocol):
+    """One path that takes jobs on: what a body becomes there, and what its 202 says."""
+
+    @property
+    def name(self) -> str:
+        """What tells its bodies from another entrance's, for idempotency keys."""
+        ...
+
+    @property
+    def limit(self) -> int:
+        """Bytes of a body."""
+        ...
+
+    def too_large(self, size: int) -> CabrankError:
+        """What is said of a body of `size` bytes, which is over the limit."""
+        ...
+
+    def jobs(self, body: bytes) -> Sequence[Job]:
+        """The jobs of a body that is within the limit. What it raises is a `CabrankError`, and then nothing was stored."""
+        ...
+
+    def accepted(self, first_id: int, count: int) -> bytes:
+        """The body of the 202 for `count` ids in a row."""
+        ...
+
+
+class JobEntrance:
+    """`POST /jobs/{handler}`: the body is the payload of one job."""
+
+    def __init__(self, handler: AnyHandler, drafts: Drafts, *, prefix: str, limit: int) -> None:
+        self.name = handler.name
+        self.limit = limit
+        self._handler = handler
+        self._received = drafts.received
+        self._begin = f'{{"id":"{prefix}-'.encode()
+
+    def too_large(self, size: int) -> CabrankError:
+        """See `Entrance`."""
+        return PayloadTooLarge(size, self.limit)
+
+    def jobs(self, body: bytes) -> Sequence[Job]:
+        """One job."""
+        return (self._received(self._handler, body),)
+
+    def accepted(self, first_id: int, count: int) -> bytes:
+        """Its id."""
+        del count  # always one
+        return b'%b%d"}' % (self._begin, first_id)
+
+
+class DocumentEntrance:
+    """`POST` to a document's path: the user's function makes jobs of it, all of them stored or none."""
+
+    def __init__(self, document: Document, drafts: Drafts, *, prefix: str) -> None:
+        self.name = document.path
+        self.limit = TURN_BYTES
+        self._document = document
+        self._drafts = drafts
+        self._prefix = prefix
+
+    def too_large(self, size: int) -> CabrankError:
+        """See `Entrance`."""
+        return DocumentTooLarge(f"the document has {size:,} bytes, the limit is {self.limit:,}: send it in parts")
+
+    def jobs(self, body: bytes) -> Sequence[Job]:
+        """What the function made, in its order."""
+        args = self._document.codec.decode(body)
+        try:
+            made = cast(object, self._document.function(*args))  # a user's file need not be type-checked
+        except CabrankError:
+            raise
+        except Exception as error:  # the function is the user's
+            logger.exception("the function of document route %s raised", self.name)
+            raise DocumentFailed from error
+        if not isinstance(made, Jobs):
+            logger.error("the function of document route %s returned %r, not cabrank.Jobs", self.name, type(made))
+            raise DocumentFailed
+        if len(made) > TURN_ROWS:
+            raise DocumentTooLarge(f"the document makes {len(made):,} jobs, the limit is {TURN_ROWS:,}: send it in parts")
+        try:
+            return self._drafts.together(made)
+        except RegistrationError as error:
+            logger.error("the function of document route %s made jobs of another app: %s", self.name, error)
+            raise DocumentFailed from error
+
+    def accepted(self, first_id: int, count: int) -> bytes:
+        """All ids, in the order of the jobs."""
+        prefix = self._prefix
+        ids = ",".join([f'"{prefix}-{number}"' for number in range(first_id, first_id + count)])
+        return f'{{"ids":[{ids}]}}'.encode()
+
+
+class Reception:
+    """All entrances of one open dispatcher. Built when the store's prefix is known."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        """Build the entrances.
+
+        Raises:
+            RegistrationError: a document has a path that the server needs.
+        """
+        self.dispatcher = dispatcher
+        self.entrances: Mapping[bytes, Entrance] = {path.encode(): entrance for path, entrance in _entrances(dispatcher)}
+
+    def enter(self, entrance: Entrance, body: bytes, key: bytes, answered: Callable[[Answer], None]) -> None:
+        """Take a body on. `answered` is called once, when its jobs are committed or refused; perhaps before this returns."""
+        try:
+            jobs = entrance.jobs(body)
+            submission = _keyed(entrance, jobs, body, key) if key else Submission(jobs=jobs)
+        except CabrankError as error:
+            answered(answer_to(error))
+            return
+        if jobs:
+            self.dispatcher.enter(submission, lambda outcome: answered(_answer(entrance, submission, outcome)))
+        else:
+            answered(Answer(ACCEPTED, entrance.accepted(0, 0)))
+
+
+def _entrances(dispatcher: Dispatcher) -> list[tuple[str, Entrance]]:
+    app, drafts, prefix = dispatcher.app, dispatcher.drafts, dispatcher.engine.handles.prefix
+    if taken := OWN_PATHS & app.documents.keys():
+        raise RegistrationError(f"document path {', '.join(sorted(taken))} is the server's own: give it another")
+    limit = dispatcher.settings.payload_limit
+    return [
+        *((JOBS_PATH + name, JobEntrance(handler, drafts, prefix=prefix, limit=limit)) for name, handler in app.handlers.items()),
+        *((path, DocumentEntrance(document, drafts, prefix=prefix)) for path, document in app.documents.items()),
+    ]
+
+
+def _keyed(entrance: Entrance, jobs: Sequence[Job], body: bytes, key: bytes) -> Submission:
+    text = key.decode("latin-1")
+    if len(text) > KEY_LIMIT or not (text.isascii() and text.isprintable()):
+        raise KeyUnusable(f"an Idempotency-Key is 1 to {KEY_LIMIT} printable ASCII characters")
+    digest = hashlib.blake2b(body, digest_size=16, key=entrance.name.encode()[:64]).digest()
+    return Submission(jobs=jobs, key=text, digest=digest)
+
+
+def _answer(entrance: Entrance, submission: Submission, outcome: Admission | CabrankError) -> Answer:
+    if isinstance(outcome, CabrankError):
+        return answer_to(outcome)
+    match outcome.verdict:
+        case Verdict.STORED:
+            return Answer(ACCEPTED, entrance.accepted(submission.jobs[0].id, len(submission.jobs)))
+        case Verdict.REPEATED:
+            return Answer(ACCEPTED, entrance.accepted(outcome.first_id, outcome.count))
+        case Verdict.KEY_REUSED:
+            return answer_to(KeyReused(submission.key))
+        case Verdict.FULL:
+            return answer_to(QueueFull(outcome.queue, outcome.bound, "nothing was stored, send it again later"))

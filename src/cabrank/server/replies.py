@@ -1,0 +1,91 @@
+"""The answers that a lane owes, in the order of its requests, and the bytes that they become."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from cabrank.server.problems import Answer, AnswerLate, answer_to
+from cabrank.server.reception import ACCEPTED
+
+LATE_TICKS = 10  # seconds until a request whose turn does not come is answered 503; most clients wait 30
+
+
+class Reply:
+    """The answer that one request will have. Calling it with that answer is what fulfils it; a second one comes too late."""
+
+    __slots__ = ("_fulfilled", "answer", "tick")
+
+    def __init__(self, fulfilled: Callable[[], None], tick: int) -> None:
+        self._fulfilled = fulfilled
+        self.answer: Answer | None = None
+        self.tick = tick
+
+    def __call__(self, answer: Answer) -> None:
+        if self.answer is None:
+            self.answer = answer
+            self._fulfilled()
+
+
+class Replies:
+    """The replies of one connection, first come first sent."""
+
+    def __init__(self, heads: Heads, fulfilled: Callable[[], None]) -> None:
+        self._heads = heads
+        self._fulfilled = fulfilled
+        self._line: deque[Reply] = deque()
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def owe(self) -> Reply:
+        """One more reply, behind all others."""
+        reply = Reply(self._fulfilled, self._heads.tick)
+        self._line.append(reply)
+        return reply
+
+    def take(self, *, last: bool) -> Sequence[bytes]:
+        """The responses that can be sent now. `last`: the connection closes behind the last one that is owed."""
+        line = self._line
+        taken: list[bytes] = []
+        while line and (answer := line[0].answer) is not None:
+            line.popleft()
+            taken.append(self._heads.response(answer, closes=last and not line))
+        return taken
+
+    def give_up_late(self) -> None:
+        """Answer those that have waited too long."""
+        since = self._heads.tick - LATE_TICKS
+        for reply in [reply for reply in self._line if reply.tick < since]:
+            reply(answer_to(AnswerLate()))
+
+    def drop(self) -> None:
+        """Forget them: nobody is there to read them."""
+        self._line.clear()
+
+
+class Heads:
+    """The parts of a response that all share, made anew each second because they hold the date."""
+
+    def __init__(self) -> None:
+        self.tick = -1
+        """Counts seconds since the start."""
+        self.renew(())
+
+    def renew(self, default_headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """A second has passed."""
+        self.tick += 1
+        self._common = b"".join([b"%b: %b\r\n" % header for header in default_headers])
+        self._accepted = b"%b%bcontent-type: application/json\r\ncontent-length: " % (STATUS_LINE[ACCEPTED], self._common)
+
+    def response(self, answer: Answer, *, closes: bool) -> bytes:
+        """The bytes of a whole response."""
+        body = answer.body
+        if answer.status == ACCEPTED and not closes:
+            return b"%b%d\r\n\r\n%b" % (self._accepted, len(body), body)
+        retry = b"retry-after: %d\r\n" % answer.retry_after_s if answer.retry_after_s else b""
+        close = b"connection: close\r\n" if closes else b""
+        head = b"%b%bcontent-type: %b\r\n%b%b" % (STATUS_LINE[answer.status], self._common, answer.media, retry, close)
+        return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)

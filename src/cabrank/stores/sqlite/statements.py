@@ -1,0 +1,180 @@
+"""Every statement that a turn and its neighbours run, in the order in which a job meets them.
+
+Values come as parameters. What is formatted in are our own phase numbers, which a partial index must see as constants. Many rows go
+in as one array or one JSON text and come out as one JSON text: each row and each statement hands over the interpreter's lock once.
+"""
+
+from __future__ import annotations
+
+from cabrank.stores.sqlite.schema import Phase
+
+READY, RUNNING, LATER = int(Phase.READY), int(Phase.RUNNING), int(Phase.LATER)
+DEAD, CANCELLED, EXPIRED, HELD = int(Phase.DEAD), int(Phase.CANCELLED), int(Phase.EXPIRED), int(Phase.HELD)
+
+# ---------------------------------------------------------------------------------------------------------------- the turn
+
+# (holder) → its last turn, when a job is due next, whether somebody cancelled, [[queue, waiting, bytes, is one ready], …]
+LOOK = f"""
+select (select turn from holder where id = ?1),
+       (select min(due_at) from job where phase = {LATER}),
+       exists(select 1 from cancelling),
+       (select json_group_array(json_array(id, waiting, waiting_bytes,
+           waiting > 0 and exists(select 1 from job where phase = {READY} and queue = queue.id))) from queue)
+"""
+COUNT_QUEUE = "update queue set waiting = ?, waiting_bytes = ? where id = ?"
+TURN_DONE = "update holder set turn = ? where id = ?"
+
+# -------------------------------------------------------------------------------------------------------------- admission
+
+# ([key, …] as JSON, now) → [[key, digest, first id, jobs], …]
+RECEIPTS = """
+select json_group_array(json_array(key, digest, first_id, jobs)) from receipt
+where key in (select value from json_each(?)) and until > ?
+"""
+REMEMBER = """
+insert or replace into receipt select value ->> 0, ?, value ->> 1, value ->> 2, value ->> 3 from json_each(?)
+"""
+# Jobs that differ only in id and payload: (id before the first, phase, queue, handler, priority, due, deadline, run, holder, payloads)
+INSERT = """
+insert into job (id, phase, queue, handler, priority, due_at, deadline_at, run, failures, crashes, holder, payload)
+select ?1 + rowid, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9, value from carray(?10)
+"""
+
+# ------------------------------------------------------------------------------------------------------------------ claims
+
+PROMOTE = f"update job set phase = {READY} where phase = {LATER} and due_at <= ?"
+NEXT_DUE = f"select min(due_at) from job where phase = {LATER}"
+COLUMNS = ("id", "run", "failures", "crashes", "handler", "priority", "due_at", "deadline_at", "payload")
+
+
+def ready(handlers: str) -> str:
+    """The jobs that are claimed next, for handlers given as numbers: (queue, how many) → rows of `COLUMNS`."""
+    return f"""
+    select {", ".join(COLUMNS)} from job where phase = {READY} and queue = ?1 and handler in ({handlers})
+    order by priority, due_at, id limit ?2
+    """
+
+
+def ready_packed(handlers: str) -> str:
+    """The same rows as one JSON array of arrays."""
+    numbers = " || ',' || ".join(COLUMNS[:-1])
+    return f"""
+    select cast('[' || group_concat('[' || {numbers} || ',' || cast(payload as text) || ']') || ']' as blob) from ({ready(handlers)})
+    """
+
+
+CLAIM = f"update job set phase = {RUNNING}, run = run + 1, holder = ? where id in carray(?)"
+CANCELS = f"select id, run from cancelling natural join job where phase = {RUNNING} and holder = ?"
+
+# ------------------------------------------------------------------------------------------------------------- settlements
+
+STILL_RUNNING = f"select json_group_array(json_array(id, run)) from job where phase = {RUNNING} and id in carray(?)"
+FINISH = f"delete from job where id in carray(?) and run = ? and phase = {RUNNING}"
+KEEP_DONE = "insert into done (at, first, last, jobs, ids, results, size) values (?, ?, ?, ?, ?, ?, ?)"
+# [[id, run, due, phase, failures to add], …] as JSON
+PUT_BACK = f"""
+update job set phase = v.phase, due_at = v.due_at, failures = failures + v.failed, holder = null
+from (
+    select value ->> 0 as id, value ->> 1 as run, value ->> 2 as due_at, value ->> 3 as phase, value ->> 4 as failed from json_each(?)
+) as v
+where job.id = v.id and job.run = v.run and job.phase = {RUNNING}
+"""
+SIZES = """
+select json_group_array(json_array(queue, jobs, size))
+from (select queue, count(*) as jobs, sum(length(payload)) as size from job where id in carray(?) group by queue)
+"""
+# [[id, run, phase, failures to add], …] as JSON
+SHELVE = f"""
+update job set phase = v.phase, failures = failures + v.failed, holder = null
+from (select value ->> 0 as id, value ->> 1 as run, value ->> 2 as phase, value ->> 3 as failed from json_each(?)) as v
+where job.id = v.id and job.run = v.run and job.phase = {RUNNING}
+"""
+ANNOTATE = "insert or replace into note (id, at, reason, error) select value ->> 0, ?, value ->> 1, value ->> 2 from json_each(?)"
+FORGET_NOTES = "delete from note where id in carray(?)"
+CANCELLING = "select json_group_array(id) from cancelling where id in carray(?)"
+FORGET_CANCELLING = "delete from cancelling where id in carray(?)"
+
+# ----------------------------------------------------------------------------------------------------------------- holders
+
+REGISTER = "insert into holder (boot, expires_at) values (?, ?)"
+RENEW = "update holder set expires_at = ? where id = ?"
+LEAVE = "delete from holder where id = ?"
+HOLDERS = "select id from holder"
+OTHERS = "select id, boot, expires_at from holder where id <> ?"
+
+
+def crashed_out(limit: str) -> tuple[str, str]:
+    """Jobs of a dead holder that are given up: (holder, now) why, and (holder) that they are. `limit` is the crashes allowed, as SQL."""
+    those = f"phase = {RUNNING} and holder = ?1 and crashes + 1 >= {limit}"
+    return (
+        f"""
+        insert or replace into note
+        select id, ?2, 'worker_lost', 'its process died ' || (crashes + 1) || ' times under it' from job where {those}
+        """,
+        f"update job set phase = {DEAD}, holder = null, crashes = crashes + 1 where {those}",
+    )
+
+
+CRASHED_CANCELLED = f"""
+update job set phase = {CANCELLED}, holder = null, crashes = crashes + 1
+where phase = {RUNNING} and holder = ? and id in (select id from cancelling)
+"""
+FORGET_ENDED_CANCELLING = f"delete from cancelling where id not in (select id from job where phase = {RUNNING})"
+COUNT_BACK = f"""
+update queue set waiting = waiting + back.jobs, waiting_bytes = waiting_bytes + back.size
+from (select queue, count(*) as jobs, sum(length(payload)) as size from job where phase = {RUNNING} and holder = ? group by queue) as back
+where queue.id = back.queue
+"""
+GIVE_BACK = f"""
+update job set phase = {READY}, holder = null, due_at = ?, crashes = crashes + ? where phase = {RUNNING} and holder = ?
+"""
+
+# ----------------------------------------------------------------------------------------------------------------- pruning
+
+OLD_DONE = "delete from done where at < ?"
+EXCESS_DONE = """
+delete from done where id <= (
+    select id from (select id, sum(jobs) over newest as jobs, sum(size) over newest as size from done window newest as (order by id desc))
+    where jobs > ? or size > ? order by id desc limit 1
+)
+"""
+OLD_RECEIPTS = "delete from receipt where until < ?"
+EXCESS_RECEIPTS = "delete from receipt where key in (select key from receipt order by until desc limit -1 offset ?)"
+OLD_SHELVED = f"delete from job where phase in ({DEAD}, {CANCELLED}, {EXPIRED}) and id in (select id from note where at < ?)"
+OLD_NOTES = "delete from note where at < ? and id not in (select id from job)"
+
+# ------------------------------------------------------------------------------------------------------------------ people
+
+TAKE_IDS = "update meta set value = value + ? where name = 'next_id' returning value"
+PREFIX = "select value from meta where name = 'prefix'"
+COUNT_OUT = f"""
+update queue set waiting = waiting - 1, waiting_bytes = waiting_bytes - length(job.payload)
+from job where job.id = ? and job.queue = queue.id and job.phase in ({READY}, {LATER})
+"""
+CANCEL_WAITING = f"update job set phase = {CANCELLED} where id = ? and phase in ({READY}, {LATER}, {HELD})"
+CANCEL_RUNNING = f"insert or ignore into cancelling select id from job where id = ? and phase = {RUNNING}"
+IS_RUNNING = f"select count(*) from job where id = ? and phase = {RUNNING}"
+NOTE = "insert or replace into note (id, at, reason, error) values (?, ?, '', '')"
+COUNT_IN = f"""
+update queue set waiting = waiting + 1, waiting_bytes = waiting_bytes + length(job.payload)
+from job where job.id = ? and job.queue = queue.id and job.phase >= {DEAD}
+"""
+REOPEN = f"update job set phase = {READY}, due_at = ?2, failures = 0, crashes = 0 where id = ?1 and phase >= {DEAD}"
+FORGET_NOTE = "delete from note where id = ?"
+
+# ids → rows in the order of `JobRecord`
+FIND = """
+select job.id, handler.name, queue.name, phase, run, failures, crashes, priority, due_at,
+       coalesce(note.at, 0), coalesce(note.reason, ''), coalesce(note.error, '')
+from job join handler on handler.id = job.handler join queue on queue.id = job.queue left join note on note.id = job.id
+where job.id in carray(?)
+"""
+FIND_DONE = "select at, ids, results from done where last >= ?1 and first <= ?1"
+# "phase >= DEAD" lets the partial index of the shelved answer
+TALLY = f"""
+select name, waiting, waiting_bytes,
+       (select count(*) from job where phase = {RUNNING} and job.queue = queue.id),
+       (select count(*) from job where phase >= {DEAD} and phase = {DEAD} and job.queue = queue.id),
+       (select count(*) from job where phase >= {DEAD} and phase = {HELD} and job.queue = queue.id)
+from queue
+"""
