@@ -11,7 +11,7 @@ import msgspec
 from cabrank.codec import PayloadCodec
 from cabrank.errors import RegistrationError, UnknownHandler
 from cabrank.inject import Marker, markers
-from cabrank.job import NAME
+from cabrank.job import BARE, NAME
 from cabrank.policy import NO_RETRY, Retry
 from cabrank.settings import Kind
 
@@ -204,7 +204,7 @@ def bare_handler(kind: Kind) -> AnyHandler:
 
     def callable_() -> None: ...
 
-    return Handler(callable_, name="callable", queue=kind.value, kind=kind, retry=NO_RETRY, timeout_s=None, max_crashes=None)
+    return Handler(callable_, name=BARE, queue=kind.value, kind=kind, retry=NO_RETRY, timeout_s=None, max_crashes=None)
 
 
 def _kind(function: Callable[..., object], said: str | None) -> Kind:

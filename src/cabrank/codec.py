@@ -10,6 +10,7 @@ import msgspec
 
 from cabrank.errors import PayloadInvalid, PayloadMalformed, RegistrationError
 
+UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError)
 EMPTY = b"null"  # the payload of a handler without parameters: valid JSON, so that rows can be joined into one array
 
 
@@ -59,6 +60,14 @@ class PayloadCodec:
         self.decode(payload)
         return payload
 
+    def encode_each(self, items: Sequence[Any]) -> list[bytes]:
+        """The payloads of calls with one argument each, as `encode` makes them."""
+        exact, encode = self._exact, self._encode
+        try:
+            return [encode(item) if item.__class__ is exact else self.encode((item,)) for item in items]
+        except UNENCODABLE as error:
+            raise PayloadInvalid(f"it cannot be encoded as JSON: {error}") from None
+
     def decode(self, payload: bytes) -> tuple[Any, ...]:
         """The arguments that `payload` stands for.
 
@@ -100,7 +109,7 @@ class PayloadCodec:
     def _encoded(self, value: object) -> bytes:
         try:
             return self._encode(value)
-        except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as error:
+        except UNENCODABLE as error:
             raise PayloadInvalid(f"it cannot be encoded as JSON: {error}") from None
 
     def _nothing(self, payload: bytes) -> tuple[()]:

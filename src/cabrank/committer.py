@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from random import Random
 from typing import Protocol
 
@@ -316,6 +317,7 @@ class Committer:
             self._events.publish(JobsAdmitted(stored))
 
 
+_cause_of = attrgetter("cause")
 _COUNTER = {
     Cause.RETURNED: "done",
     Cause.RETRIED: "retried",
@@ -330,11 +332,6 @@ _COUNTER = {
 
 
 def _count(counters: Counters, settlements: Sequence[Settlement]) -> None:
-    returned = 0
-    for settlement in settlements:
-        if settlement.cause is Cause.RETURNED:
-            returned += 1
-        else:
-            name = _COUNTER[settlement.cause]
-            setattr(counters, name, getattr(counters, name) + 1)
-    counters.done += returned
+    for cause, number in Counter(map(_cause_of, settlements)).items():
+        name = _COUNTER[cause]
+        setattr(counters, name, getattr(counters, name) + number)

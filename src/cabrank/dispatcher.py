@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import os
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from random import Random
 from typing import Self
 
@@ -16,13 +18,14 @@ from cabrank.errors import RegistrationError
 from cabrank.events import logger
 from cabrank.inject import Resources
 from cabrank.intake import Intake
-from cabrank.job import Lease
-from cabrank.policy import Interrupted, Outcome
+from cabrank.job import Lease, Settlement
+from cabrank.policy import RETURNED_NONE, Interrupted, Outcome
 from cabrank.pool import WorkerPool
 from cabrank.queue import RUNNING_IN, JobQueue
 from cabrank.root import outlast
 from cabrank.settings import Kind, PerQueue, Settings
 from cabrank.settling import settle
+from cabrank.states import Cause
 from cabrank.stores.contract import SUSPECT_CRASHES, InspectedStore, Want
 from cabrank.upkeep import Duty
 from cabrank.workers.contract import Calls
@@ -30,6 +33,8 @@ from cabrank.workers.coroutine import CoroutineWorker
 
 TIMEOUT_SWEEP_S = 0.05  # how exactly timeouts are kept: one look at what runs, not a timer for each job
 JOIN_POLL_S = 0.5  # how often `join` asks the store when nothing is settled here
+
+_queue_of = attrgetter("job.queue")
 
 
 class Dispatcher(Intake):
@@ -62,6 +67,7 @@ class Dispatcher(Intake):
         self._resources = Resources()
         self._calls = Calls(self.app.handlers)
         self._working: list[asyncio.Task[None]] = []
+        self._settle = self.engine.committer.settle
         self._stopping = False
         self._suspect_waits = False
         self._suspect_runs = False
@@ -118,11 +124,8 @@ class Dispatcher(Intake):
             for lease in leases:
                 self._report(lease, Interrupted())
             return
-        by_queue: dict[str, list[Lease]] = {}
-        for lease in leases:
-            by_queue.setdefault(lease.job.queue, []).append(lease)
-        for queue, its in by_queue.items():
-            self.pools[queue].accept(its)
+        for queue, its in groupby(leases, key=_queue_of):
+            self.pools[queue].accept(tuple(its))
         self._suspect_runs = leases[0].crashes >= SUSPECT_CRASHES  # it never comes together with another
 
     def make_way(self, suspect: bool) -> None:  # noqa: FBT001 -- as the protocol has it
@@ -155,8 +158,11 @@ class Dispatcher(Intake):
             raise
 
     def _report(self, lease: Lease, outcome: Outcome) -> None:
+        if outcome is RETURNED_NONE:
+            self._settle(Settlement(lease.job.id, lease.run, Cause.RETURNED))
+            return
         handler = None if lease.job.function is not None else self.app.handlers[lease.job.handler]
-        self.engine.committer.settle(settle(lease, outcome, handler, settings=self.settings, rng=self.rng))
+        self._settle(settle(lease, outcome, handler, settings=self.settings, rng=self.rng))
 
     def _timeout_of(self, lease: Lease) -> float | None:
         return None if lease.job.function is not None else self.app.handlers[lease.job.handler].timeout_s

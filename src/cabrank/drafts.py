@@ -78,22 +78,25 @@ class Drafts:
         if self.is_bare(handler):
             job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=b"", args=args, function=function)
         else:
-            payload = self._bounded(handler, args)
+            payload = self._payload(handler, args)
             job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=payload, args=args)
         return job if options is PLAIN else self._with(options, [job])[0]
 
     def many(self, handler: AnyHandler, function: Callable[..., object], items: Sequence[object], options: Options = PLAIN) -> list[Job]:
-        """One job for each of `items`, their ids in a row."""
-        name, queue, first = handler.name, handler.queue, self._ids.take(len(items))
+        """One job for each of `items`, their ids in a row.
+
+        Raises:
+            PayloadInvalid, PayloadTooLarge: an item is not what the handler takes.
+        """
         if self.is_bare(handler):
+            name, queue, first = handler.name, handler.queue, self._ids.take(len(items))
             jobs = [
-                Job(id=first + n, handler=name, queue=queue, payload=b"", args=(item,), function=function) for n, item in enumerate(items)
+                Job(id=number, handler=name, queue=queue, payload=b"", args=(item,), function=function)
+                for number, item in enumerate(items, first)
             ]
         else:
-            jobs = [
-                Job(id=first + n, handler=name, queue=queue, payload=self._bounded(handler, (item,)), args=(item,))
-                for n, item in enumerate(items)
-            ]
+            payloads = self._bounded(handler, items)
+            jobs = _alike(handler, payloads, items, self._ids.take(len(items)))
         return jobs if options is PLAIN else self._with(options, jobs)
 
     def received(self, handler: AnyHandler, payload: bytes, options: Options = PLAIN) -> Job:
@@ -116,12 +119,20 @@ class Drafts:
             RegistrationError: one is of another app's handler.
             PayloadInvalid, PayloadTooLarge: an item is not what its handler takes.
         """
-        if len(jobs.parts) == 1:
-            handler, items = jobs.parts[0]
-            return self.many(self.handler_of(handler), handler.function, items, options)
-        return [job for handler, items in jobs.parts for job in self.many(self.handler_of(handler), handler.function, items, options)]
+        parts = [(handler, items, self._bounded(self.handler_of(handler), items)) for handler, items in jobs.parts]
+        first = self._ids.take(len(jobs))
+        if len(parts) == 1:
+            handler, items, payloads = parts[0]
+            made = _alike(handler, payloads, items, first)
+        else:
+            made = []
+            for handler, items, payloads in parts:
+                made += _alike(handler, payloads, items, first + len(made))
+        return made if options is PLAIN else self._with(options, made)
 
-    def _bounded(self, handler: AnyHandler, args: tuple[object, ...]) -> bytes:
+    def _payload(self, handler: AnyHandler, args: tuple[object, ...]) -> bytes:
+        if len(args) == 1 and len(handler.codec.names) == 1:
+            return self._bounded(handler, args)[0]
         try:
             payload = handler.codec.encode(args)
         except PayloadInvalid as error:
@@ -130,9 +141,28 @@ class Drafts:
             raise PayloadTooLarge(len(payload), self._limit)
         return payload
 
+    def _bounded(self, handler: AnyHandler, items: Sequence[object]) -> list[bytes]:
+        try:
+            payloads = handler.codec.encode_each(items)
+        except PayloadInvalid as error:
+            raise type(error)(f"{handler.name}: {error}") from None
+        limit = self._limit
+        for payload in payloads:
+            if len(payload) > limit:
+                raise PayloadTooLarge(len(payload), limit)
+        return payloads
+
     def _with(self, options: Options, jobs: Sequence[Job]) -> list[Job]:
         now = self._clock.now()
         due_at = options.due_at or (now + options.delay_s if options.delay_s else 0.0)
         deadline_at = 0.0 if options.deadline_s is None else now + options.deadline_s
         priority = DEFAULT_PRIORITY if options.priority is None else options.priority
         return [msgspec.structs.replace(job, due_at=due_at, deadline_at=deadline_at, priority=priority) for job in jobs]
+
+
+def _alike(handler: AnyHandler, payloads: Sequence[bytes], items: Sequence[object], first: int) -> list[Job]:
+    name, queue = handler.name, handler.queue
+    return [
+        Job(id=number, handler=name, queue=queue, payload=payload, args=(item,))
+        for number, (payload, item) in enumerate(zip(payloads, items, strict=True), first)
+    ]

@@ -66,6 +66,7 @@ class Intake:
         self.rng = rng or Random()
         opened = open_url(self.settings.store, self.clock) if store is None or isinstance(store, str) else store
         self.engine = Engine(type(self).__name__, self.app, opened, settings=self.settings, clock=self.clock, rng=self.rng)
+        self._judges = opened.capabilities.judges_room
         self.drafts = Drafts(self.app, self.engine.ids, clock=self.clock, settings=self.settings, durable=opened.capabilities.durable)
 
     # -------------------------------------------------------------------------------------------------------- submitting
@@ -155,7 +156,7 @@ class Intake:
         """
         if self.engine.closed is not None:
             answered(self.engine.closed)
-        elif self._taken(submission):
+        elif self._judges and self._taken(submission):
             answered(STORED)
         else:
             self.engine.committer.offer(submission, answered, patient=False, size=_size(submission.jobs))
@@ -192,7 +193,7 @@ class Intake:
         job = drafts.job(handler, function, args, Options(**when) if when else PLAIN)
         submission = Submission(jobs=(job,), key=key, digest=_digest(job) if key else b"")
         number = job.id
-        if not self._taken(submission):
+        if not (self._judges and self._taken(submission)):
             admission = await self._offered(submission, patient=patient)
             number = _accepted(admission, key) or number
         return self.engine.handles.hold(number, bare=job.function is not None)
@@ -209,7 +210,7 @@ class Intake:
 
     def _offered(self, submission: Submission, *, patient: bool) -> asyncio.Future[Admission]:
         future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
-        if not submission.has_room and self._taken(submission):
+        if self._judges and self._taken(submission):
             future.set_result(STORED)
             return future
 

@@ -13,6 +13,7 @@ from cabrank.states import Cause
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME = re.compile(NAME_PATTERN)  # handlers, queues, tags: what may stand in a URL, a file name and a metric's label
 PRIORITIES = range(10)
+BARE = "callable"  # the handler name of jobs whose callable no app registered; they never leave the process
 DEFAULT_PRIORITY = 5  # 0 goes first, 9 last: room on both sides
 
 _TEXT_ID = re.compile(r"^([a-z2-7]{8})-([1-9][0-9]{0,18})$")

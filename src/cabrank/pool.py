@@ -122,33 +122,33 @@ class WorkerPool:
 
     async def _work(self, worker: Worker) -> None:
         """Take a job, run it, report the outcome, until the pool is closed."""
-        monotonic, report, queue = self._clock.monotonic, self._report, self.queue
-        slice_began = monotonic()
+        monotonic, report, leases = self._clock.monotonic, self._report, self.queue.leases
+        moment = slice_began = monotonic()
         while not self._closed:
-            if not queue:
+            if not leases:
                 await self._stand_in_rank()
-                slice_began = monotonic()
+                moment = slice_began = monotonic()
                 continue
-            lease = queue.pop()
-            worker.lease = lease
-            worker.began_at = began_at = monotonic()
-            if queue:
+            worker.lease = lease = leases.popleft()
+            worker.began_at = moment
+            if leases and not self._hired:
                 self.hire()
             self.started += 1
-            late = lease.job.deadline_at and lease.job.deadline_at < self._clock.now()
-            outcome = Late() if late else await worker.run(lease)
+            deadline_at = lease.job.deadline_at
+            outcome = Late() if deadline_at and deadline_at < self._clock.now() else await worker.run(lease)
             worker.lease = None
             ended_at = monotonic()
             self.ended += 1
-            self._running_s += ended_at - began_at
+            self._running_s += ended_at - moment
+            moment = ended_at
             report(lease, outcome)
             if worker.suspended:
                 worker.suspended = False
                 await worker.settle_down()
-                slice_began = monotonic()
+                moment = slice_began = monotonic()
             elif ended_at - slice_began > SLICE_S:
                 await self._clock.sleep(0)
-                slice_began = monotonic()
+                moment = slice_began = monotonic()
 
     async def _stand_in_rank(self) -> None:
         seat: asyncio.Future[None] = asyncio.get_running_loop().create_future()

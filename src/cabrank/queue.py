@@ -26,31 +26,31 @@ class JobQueue:
     def __init__(self, name: str, *, reserve_s: float) -> None:
         self.name = name
         self._reserve_s = reserve_s
-        self._leases: deque[Lease] = deque()
+        self.leases: deque[Lease] = deque()
+        """What waits, next first. Whoever takes one runs it."""
         self._run_s: float | None = None
-        self.pop = self._leases.popleft
 
     def __len__(self) -> int:
-        return len(self._leases)
+        return len(self.leases)
 
     def __bool__(self) -> bool:
-        return bool(self._leases)
+        return bool(self.leases)
 
     def extend(self, leases: Iterable[Lease]) -> None:
         """Put leases behind those that wait."""
-        self._leases.extend(leases)
+        self.leases.extend(leases)
 
     def clear(self) -> list[Lease]:
         """Take out everything that has not started."""
-        leases = list(self._leases)
-        self._leases.clear()
+        leases = list(self.leases)
+        self.leases.clear()
         return leases
 
     def remove(self, fence: tuple[int, int]) -> Lease | None:
         """Take out one lease, if it is here."""
-        for lease in self._leases:
+        for lease in self.leases:
             if (lease.job.id, lease.run) == fence:
-                self._leases.remove(lease)
+                self.leases.remove(lease)
                 return lease
         return None
 
@@ -65,4 +65,4 @@ class JobQueue:
         reserve = 0
         if self._run_s is not None and self._reserve_s:
             reserve = min(RESERVATION, int(workers * self._reserve_s / max(self._run_s, 1e-7)))
-        return Want(max(0, idle + reserve - len(self._leases)), TURN_BYTES, max(0, idle - len(self._leases)), alone)
+        return Want(max(0, idle + reserve - len(self.leases)), TURN_BYTES, max(0, idle - len(self.leases)), alone)

@@ -18,8 +18,6 @@ def settle(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, settin
 
     A result that cannot be kept, for it is no JSON or too large, gives the job up: trying again would make it again.
     """
-    if outcome is RETURNED_NONE:
-        return Settlement(lease.job.id, lease.run, Cause.RETURNED)
     result: bytes | None = None
     if isinstance(outcome, Returned) and handler is not None:
         try:

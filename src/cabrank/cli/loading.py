@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -82,15 +83,12 @@ def _run(execute: Callable[[], object], source: str) -> None:
 
 def _place(error: Exception, source: str) -> str:
     """The last line of the user's own code that was running: the last that is not installed."""
-    own = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<") and "site-packages" not in frame.filename and not frame.filename.startswith(_HERE)
-    ]
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(("<", *_NOT_OWN))]
     return f"{_short(own[-1].filename)}:{own[-1].lineno}" if own else source
 
 
-_HERE = str(Path(__file__).parents[1]) + os.sep
+# cabrank itself, what is installed, and what comes with Python.
+_NOT_OWN = (str(Path(__file__).parents[1]) + os.sep, *(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")))
 
 
 def _short(filename: str) -> str:

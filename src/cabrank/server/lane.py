@@ -70,7 +70,7 @@ class Lane(HttpToolsProtocol):
                 self._enter(entrance, body, key, self._replies.owe())
             self._entering = False
             self._send()
-        if len(self._replies) >= LINE_LIMIT or self.flow.write_paused:
+        if (len(self._replies) >= LINE_LIMIT or self.flow.write_paused) and not self.transport.is_closing():
             self.flow.pause_reading()
 
     def on_message_begin(self) -> None:
@@ -161,7 +161,13 @@ class Lane(HttpToolsProtocol):
 
     @property
     def _may_read(self) -> bool:
-        return not self._last and self._deferred is None and not self.flow.write_paused and len(self._replies) < LINE_LIMIT // 2
+        return not (
+            self._last
+            or self._deferred is not None
+            or self.flow.write_paused
+            or len(self._replies) >= LINE_LIMIT // 2
+            or self.transport.is_closing()
+        )
 
     @property
     def _owes(self) -> bool:

@@ -70,7 +70,7 @@ class Life:
         """Drain; called again, hand back at once."""
         self._told += 1
         if self._http is None:
-            return  # not open yet: `run` sees it
+            return  # not open yet, and `run` sees it
         if self._told == 1:
             grace_s = self._dispatcher.settings.grace_s
             logger.info("stopping: what runs may finish within %g s, a second signal hands it back at once", grace_s)
@@ -78,18 +78,16 @@ class Life:
             self._start(self._drain(self._http))
         elif self._told == 2:  # noqa: PLR2004
             logger.info("stopping at once: what runs is handed back")
+            self._http.force_exit = True
             self._start(self._dispatcher.stop(grace_s=0))
 
     async def run(self, sockets: Sequence[socket.socket], announce: Callable[[], None]) -> None:
         """Serve until it is stopped or the dispatcher fails. The dispatcher is open."""
-        if self._told:
+        if self._told:  # while the dispatcher opened
+            await self._dispatcher.stop(grace_s=0)
             return
         self._http = HttpServer(self._dispatcher, announce)
-        try:
-            await self._http.serve(list(sockets))
-        except OSError as error:
-            address = sockets[0].getsockname()
-            raise refusal(error, address[0], address[1]) from None
+        await self._http.serve(list(sockets))
         for stop in self._stops:
             await stop
 
@@ -135,7 +133,11 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
-        await super().startup(sockets)
+        assert sockets  # noqa: S101 -- `serve` passes them
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            raise refusal(error, *sockets[0].getsockname()[:2]) from None
         self._announce()
 
     async def on_tick(self, counter: int) -> bool:

@@ -102,12 +102,14 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a store can do beyond the contract; the contract suite skips by these, never by class.
 
-    `durable`: what is admitted survives the process. `shared`: several processes can open it. `promise` is the sentence that
+    `durable`: what is admitted survives the process. `shared`: several processes can open it. `judges_room`:
+    `take_room` can say yes. `promise` is the sentence that
     the start-up message and `/readyz` print about an acknowledgement.
     """
 
     durable: bool
     shared: bool
+    judges_room: bool
     bound: Bound
     promise: str
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from random import Random
+
 
 import msgspec
 
@@ -55,6 +57,7 @@ class Holder(msgspec.Struct):
 Row = Job | Run | Shelved
 
 NEW = History()
+_id, _queue, _payload = attrgetter("id"), attrgetter("queue"), attrgetter("payload")
 SWEEP_S = 60.0  # how often jobs that nobody came for are looked at
 
 
@@ -74,6 +77,8 @@ class Ledger:
         self.kept: Kept | None = None
         self.cancelling: set[int] = set()
         """Running jobs that somebody cancelled; their holders are told with their next turns."""
+        self.stale = 0
+        """Jobs that were cancelled while they waited and still stand in line."""
         self._apart: dict[int, None] = {}  # rows that do not wait in a line
         self._keep_dead_s = 0.0
         self._sweep_at = 0.0
@@ -155,10 +160,10 @@ class Ledger:
 
     def add(self, jobs: Sequence[Job], now: float) -> None:
         """Put new jobs, whose room is counted in, into their lines."""
-        self.rows.update((job.id, job) for job in jobs)
-        queue = jobs[0].queue
-        if all(job.queue == queue for job in jobs):
-            self.line(queue).extend(jobs, now)
+        self.rows.update(zip(map(_id, jobs), jobs, strict=True))
+        queues = set(map(_queue, jobs))
+        if len(queues) == 1:
+            self.line(queues.pop()).extend(jobs, now)
         else:
             for job in jobs:
                 self.line(job.queue).extend((job,), now)
@@ -174,20 +179,40 @@ class Ledger:
         self._apart[job.id] = None
         return lease
 
+    def lease_fresh(self, jobs: Sequence[Job], holder: int) -> list[Lease]:
+        """Turn waiting jobs of one queue that have never run into running ones."""
+        line = self.lines[jobs[0].queue]
+        line.count -= len(jobs)
+        line.size -= sum(map(len, map(_payload, jobs)))
+        leases = [Lease(job, 1) for job in jobs]
+        ids = list(map(_id, jobs))
+        self.rows.update(zip(ids, [Run(lease, holder) for lease in leases], strict=True))
+        self._apart.update(dict.fromkeys(ids))
+        return leases
+
     # ------------------------------------------------------------------------------------------------------- settlement
 
+    def finish(self, returned: Sequence[Settlement]) -> list[Settlement]:
+        """Record runs that returned. What comes back are the settlements that changed nothing."""
+        rows, apart = self.rows, self._apart
+        lost: list[Settlement] = []
+        for settlement in returned:
+            row = rows.get(settlement.id)
+            if row.__class__ is Run and row.lease.run == settlement.run:
+                del rows[settlement.id], apart[settlement.id]
+            else:
+                lost.append(settlement)
+        if self.cancelling:
+            self.cancelling.difference_update(map(_id, returned))
+        return lost
+
     def settle(self, settlement: Settlement) -> bool:
-        """Record what became of a run. False: the run was not the job's running one any more, and nothing is changed."""
+        """Record what became of a run that did not return. False: the run was not the job's running one any more, and nothing is changed."""
         row = self.rows.get(settlement.id)
         if not isinstance(row, Run) or row.lease.run != settlement.run:
             return False
         lease = row.lease
         cause = settlement.cause
-        if cause is Cause.RETURNED:
-            del self.rows[settlement.id]
-            del self._apart[settlement.id]
-            self.cancelling.discard(settlement.id)
-            return True
         if TRANSITIONS[State.RUNNING, cause] is State.WAITING:
             if settlement.id in self.cancelling:
                 self._shelve(lease, State.CANCELLED, "", "")
@@ -206,6 +231,7 @@ class Ledger:
         line = self.line(job.queue)
         line.count -= 1
         line.size -= len(job.payload)
+        self.stale += 1
         self.rows[job.id] = Shelved(job, state, self.clock.now())
         self._apart[job.id] = None
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Collection, Iterator
-from itertools import islice
+from collections.abc import Collection
+from operator import attrgetter
 
 from cabrank.job import PRIORITIES, Job
+
+_due_at, _priority = attrgetter("due_at"), attrgetter("priority")
 
 
 class Line:
@@ -30,6 +32,9 @@ class Line:
 
     def extend(self, jobs: Collection[Job], now: float) -> None:
         """Put jobs into the line."""
+        if not any(map(_due_at, jobs)) and len(set(map(_priority, jobs))) == 1:
+            self._ready[next(iter(jobs)).priority].extend(jobs)
+            return
         for job in jobs:
             if job.due_at > now:
                 heapq.heappush(self._later, (job.due_at, job.id, job))
@@ -53,10 +58,6 @@ class Line:
         """When the next job becomes ready by itself."""
         return self._later[0][0] if self._later else None
 
-    def ahead_of(self, priority: int) -> bool:
-        """Whether a ready job would be claimed before a new one of this priority."""
-        return any(self._ready[: priority + 1])
-
     def pop(self) -> Job | None:
         """The job to be claimed next."""
         for line in self._ready:
@@ -64,10 +65,22 @@ class Line:
                 return line.popleft()
         return None
 
+    def take(self, most: int) -> list[Job]:
+        """At most so many of the jobs to be claimed next, all of one priority."""
+        for line in self._ready:
+            if line:
+                if len(line) <= most:
+                    taken = list(line)
+                    line.clear()
+                    return taken
+                return [line.popleft() for _ in range(most)]
+        return []
+
+    def untake(self, jobs: Collection[Job]) -> None:
+        """Put jobs that were taken back to where they were."""
+        for job in reversed(list(jobs)):
+            self._ready[job.priority].appendleft(job)
+
     def unpop(self, job: Job) -> None:
         """Put a job that was popped back to where it was."""
         self._ready[job.priority].appendleft(job)
-
-    def first(self, count: int) -> Iterator[Job]:
-        """The next jobs, still in line."""
-        return islice((job for line in self._ready for job in line), count)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
-from cabrank.job import Job, Lease, Settlement
+from cabrank.job import BARE, Job, Lease, Settlement
 from cabrank.settings import MEMORY_BOUND
 from cabrank.states import Cause
 from cabrank.stores.contract import SUSPECT_CRASHES, Capabilities, JobRecord, Submission, Tally, Terms, Turn, Verdict, Want
 from cabrank.stores.memory import inspector
 from cabrank.stores.memory.ledger import NEW, Holder, Ledger, Run
 
-CAPABILITIES = Capabilities(durable=False, shared=False, bound=MEMORY_BOUND, promise="accepted in memory: lost if the process dies")
+CAPABILITIES = Capabilities(
+    durable=False, shared=False, judges_room=True, bound=MEMORY_BOUND, promise="accepted in memory: lost if the process dies"
+)
+
+_handler, _payload = attrgetter("handler"), attrgetter("payload")
 
 
 class MemoryStore:
@@ -120,15 +125,16 @@ class MemoryStore:
         )
 
     def _settle(self, settlements: Sequence[Settlement], now: float) -> list[tuple[int, int]]:
-        ledger, lost, done = self.ledger, [], []
-        for settlement in settlements:
-            if not ledger.settle(settlement):
-                lost.append((settlement.id, settlement.run))
-            elif settlement.cause is Cause.RETURNED:
-                done.append(settlement)
-        if done and ledger.kept is not None:
-            ledger.kept.add(done, now)
-        return lost
+        ledger = self.ledger
+        returned = [settlement for settlement in settlements if settlement.cause is Cause.RETURNED]
+        others = (
+            [settlement for settlement in settlements if settlement.cause is not Cause.RETURNED] if len(returned) < len(settlements) else []
+        )
+        lost = ledger.finish(returned) if returned else []
+        if returned and ledger.kept is not None:
+            ledger.kept.add([settlement for settlement in returned if settlement not in lost] if lost else returned, now)
+        lost += [settlement for settlement in others if not ledger.settle(settlement)]
+        return [(settlement.id, settlement.run) for settlement in lost]
 
     def _claim_suspect(self, want: Mapping[str, Want], handlers: frozenset[str]) -> list[Lease]:
         """The suspect that is next in one of the queues, if this holder runs nothing."""
@@ -141,8 +147,8 @@ class MemoryStore:
         return []
 
     def _claim(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease]:
-        leases: list[Lease] = []
-        size = 0
+        leases = self._claim_fresh(queue, want, handlers)
+        size = sum(len(lease.job.payload) for lease in leases)
         while len(leases) < want.jobs:
             job = self._next(queue, handlers)
             if job is None:
@@ -156,6 +162,17 @@ class MemoryStore:
             leases.append(self.ledger.lease(job, self.holder))
         return leases
 
+    def _claim_fresh(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease]:
+        """The quick way where no job has a history and every job can be claimed here; else nothing, and each is looked at."""
+        ledger, line = self.ledger, self.ledger.lines.get(queue)
+        if line is None or ledger.history or ledger.stale:
+            return []
+        jobs = line.take(want.jobs)
+        if jobs and set(map(_handler, jobs)) <= handlers | {BARE} and sum(map(len, map(_payload, jobs))) <= want.bytes:
+            return ledger.lease_fresh(jobs, self.holder)
+        line.untake(jobs)
+        return []
+
     def _next(self, queue: str, handlers: frozenset[str]) -> Job | None:
         """Take the first job out of a line that is still wanted and that this holder has a handler for."""
         line = self.ledger.lines.get(queue)
@@ -166,6 +183,7 @@ class MemoryStore:
             if job is None:
                 break
             if self.ledger.rows.get(job.id) is not job:
+                self.ledger.stale -= 1
                 continue  # it was cancelled while it waited
             if job.function is None and job.handler not in handlers:
                 strange.append(job)

@@ -19,7 +19,9 @@ from cabrank.stores.sqlite.ledger import Ledger
 from cabrank.stores.sqlite.writer import Writer
 
 ARRIVAL_POLL_S = 0.02  # how often other processes' commits are looked for while nothing else happens: a read of 10 µs
-CAPABILITIES = Capabilities(durable=True, shared=True, bound=STORE_BOUND, promise="committed and fsynced: survives kill -9 and power loss")
+CAPABILITIES = Capabilities(
+    durable=True, shared=True, judges_room=False, bound=STORE_BOUND, promise="committed and fsynced: survives kill -9 and power loss"
+)
 
 
 class SqliteStore:
