@@ -25,7 +25,7 @@ DRAINED_BYTES = 64 * 1024 * 1024  # a body that is too large is read to its end 
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`GET /jobs/{id}`. What is not known of a finished job any more is null."""
+    """`GET /jobs/{id}`. Null is what is not known of a finished job any more; what says nothing is left out."""
 
     id: str
     handler: str | None
@@ -34,11 +34,11 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run: int = 0
     failures: int = 0
     crashes: int = 0
-    due_at: float = 0.0
-    changed_at: float = 0.0
+    due_at: float | msgspec.UnsetType = msgspec.UNSET
+    changed_at: float | msgspec.UnsetType = msgspec.UNSET
     reason: str = ""
     error: str = ""
-    result: msgspec.Raw = msgspec.Raw()
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Api:
@@ -153,11 +153,11 @@ def _view(record: JobRecord, prefix: str) -> JobView:
         run=record.run,
         failures=record.failures,
         crashes=record.crashes,
-        due_at=record.due_at,
-        changed_at=record.changed_at,
+        due_at=record.due_at or msgspec.UNSET,
+        changed_at=record.changed_at or msgspec.UNSET,
         reason=record.reason,
         error=record.error,
-        result=msgspec.Raw(record.result or b""),
+        result=msgspec.Raw(record.result or b"null") if record.state is State.DONE else msgspec.UNSET,
     )
 
 

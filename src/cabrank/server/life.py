@@ -74,12 +74,10 @@ class Life:
         if self._told == 1:
             grace_s = self._dispatcher.settings.grace_s
             logger.info("stopping: what runs may finish within %g s, a second signal hands it back at once", grace_s)
-            self._dispatcher.engine.close_door()
             self._start(self._drain(self._http))
         elif self._told == 2:  # noqa: PLR2004
             logger.info("stopping at once: what runs is handed back")
-            self._http.force_exit = True
-            self._start(self._dispatcher.stop(grace_s=0))
+            self._start(self._hurry(self._http))
 
     async def run(self, sockets: Sequence[socket.socket], announce: Callable[[], None]) -> None:
         """Serve until it is stopped or the dispatcher fails. The dispatcher is open."""
@@ -99,6 +97,12 @@ class Life:
             await self._dispatcher.stop()
         finally:
             http.should_exit = True
+
+    async def _hurry(self, http: HttpServer) -> None:
+        try:
+            await self._dispatcher.stop(grace_s=0)
+        finally:
+            http.part()
 
 
 class HttpServer(uvicorn.Server):
@@ -133,12 +137,19 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
-        assert sockets  # noqa: S101 -- `serve` passes them
-        try:
-            await super().startup(sockets)
-        except OSError as error:
-            raise refusal(error, *sockets[0].getsockname()[:2]) from None
+        for bound in sockets or ():
+            try:
+                bound.listen(BACKLOG)  # here, for uvloop says nothing when it cannot
+            except OSError as error:
+                raise refusal(error, *bound.getsockname()[:2]) from None
+        await super().startup(sockets)
         self._announce()
+
+    def part(self) -> None:
+        """Wait for no client any more. What is written is still sent."""
+        self.force_exit = True
+        for connection in tuple(self.server_state.connections):
+            cast(Lane, connection).transport.close()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to end. Once a second the connections look after themselves."""

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from cabrank.errors import SettingError
 
+LAST_PORT = 65535
+
 
 def bind(host: str, port: int) -> Sequence[socket.socket]:
     """Sockets bound to every address that `host` stands for, not listening yet. Port 0 takes one that is free.
@@ -16,6 +18,8 @@ def bind(host: str, port: int) -> Sequence[socket.socket]:
     Raises:
         SettingError: the host is unknown or not on loopback, or the port is in use or not allowed.
     """
+    if not 0 <= port <= LAST_PORT:
+        raise SettingError(f"port={port}: a port is 0 (any that is free) to {LAST_PORT}")
     addresses = _loopback(host, port)
     bound: list[socket.socket] = []
     for family, address in addresses:
@@ -41,7 +45,7 @@ def refusal(error: OSError, host: str, port: int) -> SettingError:
 
 def _loopback(host: str, port: int) -> list[tuple[int, str]]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host or None, port, flags=socket.AI_PASSIVE, type=socket.SOCK_STREAM)
     except OSError as error:
         raise SettingError(f"host={host!r} is no address of this machine: {error.strerror or error}") from None
     addresses: list[tuple[int, str]] = list(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))

@@ -1,0 +1,112 @@
+"""Clients: they send a request until it is answered, as somebody on the other side of a network does."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+from cabrank import IntakeClosed, JobCancelled, JobExpired, JobFailed, JobHandle, QueueFull, StoreUnavailable
+from cabrank.drafts import Options
+from cabrank.errors import CabrankError
+from cabrank.job import text_id
+from cabrank.states import State
+from cabrank.stores.contract import Admission, Submission, Verdict
+from tests.simulation.plan import Request
+from tests.simulation.process import Process
+from tests.simulation.program import work
+from tests.simulation.record import Record
+
+Processes = list[Process]
+
+
+async def client(request: Request, processes: Processes, record: Record, rng: Random) -> None:
+    """Send `request` until it is answered. Without a key an unknown outcome ends it: sending again could do it twice."""
+    await asyncio.sleep(request.at_s)
+    may_be_stored = False
+    while True:
+        process = rng.choice(processes)
+        if not process.up:
+            await asyncio.sleep(rng.uniform(0.05, 0.3))
+            continue
+        asked = process.spawn(_submit(process, request))
+        await asyncio.wait({asked}, timeout=rng.uniform(0.2, 4.0))
+        if asked.done() and not asked.cancelled() and asked.exception() is None:
+            for order, id in zip(request.orders, asked.result(), strict=True):
+                record.acknowledged(order.token, id)
+            if request.meddles:
+                await _meddle(process, asked.result()[0], record, rng)
+            return
+        error = asked.exception() if asked.done() else TimeoutError("no answer")
+        record.note(f"client: {request.token} got {error!r} from {process.life.name}")
+        if not isinstance(error, QueueFull | IntakeClosed):
+            may_be_stored = True
+            if not isinstance(error, StoreUnavailable | TimeoutError):
+                record.violated("I20", f"{request.token} got {error!r}")
+                return
+        if may_be_stored and not request.key:
+            record.unknown.add(request.token)
+            return
+        if not may_be_stored and rng.random() < 0.1:
+            record.refused.add(request.token)
+            return
+        await asyncio.sleep(rng.uniform(0.05, 0.5))
+
+
+async def _submit(process: Process, request: Request) -> list[int]:
+    dispatcher = process.dispatcher
+    if len(request.orders) > 1:
+        return await _submit_together(process, request)
+    submit = dispatcher.submit if request.patient else dispatcher.try_submit
+    handle = await submit(work, request.orders[0], key=request.key, priority=request.priority, delay_s=request.delay_s)
+    if request.wants_result:
+        process.spawn(_learn(process, handle))
+    return [handle.number]
+
+
+async def _submit_together(process: Process, request: Request) -> list[int]:
+    """As a front does that answers by callback."""
+    dispatcher = process.dispatcher
+    jobs = dispatcher.drafts.together(work.each(request.orders), Options(priority=request.priority))
+    answered: asyncio.Future[Admission | CabrankError] = asyncio.get_running_loop().create_future()
+    dispatcher.enter(Submission(jobs=jobs, key=request.key, digest=request.token.encode()), answered.set_result)
+    answer = await answered
+    if isinstance(answer, CabrankError):
+        raise answer
+    if answer.verdict is Verdict.FULL:
+        raise QueueFull(answer.queue, answer.bound)
+    first = answer.first_id if answer.verdict is Verdict.REPEATED else jobs[0].id
+    return [first + position for position in range(len(jobs))]
+
+
+async def _learn(process: Process, handle: JobHandle[int]) -> None:
+    """Wait for a result and note what came."""
+    state = State.DONE
+    try:
+        value = await handle.result()
+    except JobFailed:
+        state = State.DEAD
+    except JobCancelled:
+        state = State.CANCELLED
+    except JobExpired:
+        state = State.EXPIRED
+    except IntakeClosed:
+        return  # the process stops
+    except CabrankError as error:
+        process.record.violated("I20", f"the handle of job {handle.number} says {error!r}")
+        return
+    else:
+        if (handle.number, value) not in process.record.returned:
+            process.record.violated("I3", f"the handle of job {handle.number} says {value!r}, which no run returned")
+    process.record.note(f"{process.life.name}: the handle of job {handle.number} says {state}")
+    process.record.outcomes.append((handle.number, state))
+
+
+async def _meddle(process: Process, id: int, record: Record, rng: Random) -> None:
+    """Somebody cancels the job, and perhaps lets it wait again."""
+    await asyncio.sleep(rng.uniform(0.0, 1.0))
+    store = process.connection
+    record.note(f"person: job {id} is to be cancelled: {await store.cancel(id)}")
+    if rng.random() < 0.5:
+        await asyncio.sleep(rng.uniform(0.0, 1.0))
+        record.reopened.add(id)
+        record.note(f"person: job {id} is to be reopened: {await store.reopen(id)}")

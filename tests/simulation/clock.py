@@ -1,0 +1,21 @@
+"""The clock of the simulated world."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.simulation.loop import SimulatedLoop
+
+EPOCH = 1_700_000_000.0
+
+
+class VirtualClock:
+    """A `Clock` that reads the loop's virtual time. The wall clock of one process may be `offset_s` off the store's."""
+
+    def __init__(self, loop: SimulatedLoop, *, offset_s: float = 0.0) -> None:
+        self._offset_s = EPOCH + offset_s
+        self.monotonic = loop.time
+        self.sleep = asyncio.sleep
+
+    def now(self) -> float:
+        return self._offset_s + self.monotonic()

@@ -1,0 +1,129 @@
+"""What one run of the simulation is like, drawn from its seed: how large, how fast, and which faults."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from random import Random
+
+import msgspec
+
+from cabrank.settings import Settings
+from cabrank.testing import CALM, Faults
+
+
+class Fate(StrEnum):
+    """What happens to a process from outside."""
+
+    KILL = "kill"
+    FREEZE = "freeze"
+    STOP = "stop"
+
+
+class Act(StrEnum):
+    """What a job does when it is run."""
+
+    RETURN = "return"
+    RAISE = "raise"
+    HANG = "hang"
+    GIVE_UP = "give up"
+    TRY_AGAIN = "try again"
+    SNOOZE = "snooze"
+    EXIT = "exit"
+    CHILDREN = "children"
+
+
+class Order(msgspec.Struct, frozen=True):
+    """The payload of a simulated job: who ordered it, and what it does in its first attempt, its second …; the last for all others."""
+
+    token: str
+    acts: tuple[Act, ...]
+    run_s: float
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What one client asks for, again and again until it is answered, if it has a key."""
+
+    token: str
+    orders: tuple[Order, ...]
+    at_s: float
+    key: str
+    patient: bool
+    priority: int
+    delay_s: float
+    wants_result: bool
+    meddles: bool
+    """Whether somebody cancels the job a while after its acknowledgement, and perhaps reopens it."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One run."""
+
+    seed: int
+    settings: Settings
+    processes: int
+    requests: tuple[Request, ...]
+    storm_s: float
+    """How long faults happen; then it is quiet."""
+    faults: Faults
+    fates: tuple[Fate, ...]
+    fate_every_s: float
+
+
+HORIZON_S = 8.0  # a storm lasts at most so long: some leases, some retries
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    rng = Random(seed)
+    settings = Settings(
+        max_workers=rng.choice((1, 2, 4)),
+        max_queue=rng.choice((2, 5, 20, 100)),
+        lease_s=2.0,
+        renew_s=0.5,
+        sweep_s=rng.choice((0.3, 1.0)),
+        grace_s=rng.choice((0.0, 0.5, 2.0)),
+        reserve_s=rng.choice((0.0, 0.05, 0.5)),
+    )
+    storm_s = rng.uniform(2.0, HORIZON_S)
+    fates = tuple(fate for fate in Fate if rng.random() < 0.5)
+    return Plan(
+        seed=seed,
+        settings=settings,
+        processes=rng.choice((1, 2, 3)),
+        requests=tuple(_request(rng, number, storm_s) for number in range(rng.randint(4, 24))),
+        storm_s=storm_s,
+        faults=_faults(rng),
+        fates=fates,
+        fate_every_s=rng.uniform(0.3, 2.0),
+    )
+
+
+def _faults(rng: Random) -> Faults:
+    if rng.random() < 0.15:
+        return CALM
+    return Faults(
+        latency_s=(0.001, rng.choice((0.001, 0.02, 0.3, 3.0))),
+        lost_request=rng.choice((0.0, 0.0, 0.05, 0.2)),
+        lost_reply=rng.choice((0.0, 0.0, 0.05, 0.2)),
+    )
+
+
+def _request(rng: Random, number: int, storm_s: float) -> Request:
+    token = f"r{number}"
+    burst = rng.random() < 0.5
+    return Request(
+        token=token,
+        orders=tuple(_order(rng, f"{token}.{part}") for part in range(rng.choice((1, 1, 1, 2)))),
+        at_s=0.0 if burst else rng.uniform(0.0, storm_s),
+        key=token if rng.random() < 0.7 else "",
+        patient=rng.random() < 0.6,
+        priority=rng.choice((5, 5, 0, 9)),
+        delay_s=rng.choice((0.0, 0.0, 0.0, 0.7)),
+        wants_result=rng.random() < 0.4,
+        meddles=rng.random() < 0.15,
+    )
+
+
+def _order(rng: Random, token: str) -> Order:
+    acts = tuple(rng.choice((Act.RETURN, Act.RETURN, *Act)) for _ in range(rng.choice((1, 1, 2, 4))))
+    return Order(token, acts, rng.choice((0.0, 0.0, 0.01, 0.3, 1.2)))

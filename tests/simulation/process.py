@@ -1,0 +1,217 @@
+"""One process of the simulation: a real Dispatcher over its own bad connection to the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any, TypeVar
+
+from cabrank import App, Dispatcher, JobContext, StoreUnavailable
+from cabrank.engine import FLUSH_S, STUBBORN_S
+from cabrank.job import number_of
+from cabrank.settings import STORE_BOUND, Settings
+from cabrank.stores.contract import Capabilities
+from cabrank.stores.memory import Ledger, MemoryStore
+from cabrank.testing import CALM, Faults, FaultyStore, memory_lease
+from tests.simulation import loop as simulated
+from tests.simulation.clock import VirtualClock
+from tests.simulation.record import Record
+
+T = TypeVar("T")
+
+# The ledger outlives every process and is open to all, as a file or a server is.
+SHARED = Capabilities(durable=True, shared=True, bound=STORE_BOUND, promise="simulated")
+SLACK_S = 8.0  # what a stop may take beyond its grace and its patience, for the longest way there and back
+
+
+class Process:
+    """Started, killed, frozen, stopped and started again, each time with a new Dispatcher."""
+
+    class Life(simulated.Life):
+        """One life of `process`."""
+
+        def __init__(self, process: Process, number: int) -> None:
+            super().__init__(f"{process.name}#{number}")
+            self.process = process
+
+    def __init__(
+        self, name: str, app: App, ledger: Ledger, record: Record, *, loop: simulated.SimulatedLoop, settings: Settings, rng: Random
+    ) -> None:
+        self.name = name
+        self.record = record
+        self.faults: Faults = CALM
+        self.up = False
+        self._app = app
+        self._ledger = ledger
+        self._loop = loop
+        self._settings = settings
+        self._rng = rng
+        self._lives: list[simulated.Life] = []
+        self._running: Counter[str] = Counter()
+        self._stopping = False
+
+    # ------------------------------------------------------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Begin a new life."""
+        life = Process.Life(self, len(self._lives) + 1)
+        self._lives.append(life)
+        self._running.clear()
+        self._stopping = False
+        self.up = False
+        self._context = contextvars.Context()
+        self._context.run(simulated.LIFE.set, life)
+        self.record.note(f"{life.name} starts")
+        self.spawn(self._begin())
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run something within this life of the process."""
+        return self._loop.create_task(coroutine, context=self._context.copy())
+
+    @property
+    def life(self) -> simulated.Life:
+        return self._lives[-1]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was killed, or has stopped."""
+        return self.life.dead
+
+    def kill(self) -> None:
+        """As SIGKILL."""
+        self.record.note(f"{self.life.name} is killed")
+        self.record.doomed.add(self.connection.holder)
+        self._loop.kill(self.life)
+        self.store.kill()
+        self.up = False
+
+    def freeze(self) -> None:
+        """As SIGSTOP."""
+        self.record.note(f"{self.life.name} is frozen")
+        self.record.doomed.add(self.connection.holder)
+        self._loop.freeze(self.life)
+        self.store.freeze()
+
+    def thaw(self) -> None:
+        """As SIGCONT."""
+        self.record.note(f"{self.life.name} is thawed")
+        self.store.thaw()
+        self._loop.thaw(self.life)
+
+    def calm(self) -> None:
+        """Let nothing go wrong any more."""
+        self.faults = self.store.faults = CALM
+
+    async def stop(self) -> None:
+        """As SIGTERM: leave the Dispatcher. Nothing of it may be left afterwards."""
+        life, began_at = self.life, self._loop.time()
+        self.record.note(f"{life.name} stops")
+        self.up, self._stopping = False, True
+        frozen_before = self.connection.holder in self.record.doomed
+        await self.spawn(self.dispatcher.stop())
+        await asyncio.sleep(0.001)  # whoever was told something then ends too
+        self.record.note(f"{life.name} has stopped")
+        took_s = self._loop.time() - began_at
+        if not frozen_before and took_s > self._settings.grace_s + STUBBORN_S + FLUSH_S + SLACK_S:
+            self.record.violated("I10", f"{life.name} took {took_s:.1f} s to stop")
+        if self.connection.holder in self._ledger.holders or self._held():
+            self.record.violated("I10", f"{life.name} stopped and still holds leases")
+        for left in life.unfinished:
+            if left.get_coro().__name__ == '_learn':
+                continue  # TEMP
+            self.record.violated("I19", f"{life.name} stopped and left {left.get_name()} behind: {left.get_coro()!r}")
+        self._loop.kill(life)
+
+    def bury(self) -> None:
+        """Tidy up after the simulation."""
+        for life in self._lives:
+            self._loop.kill(life)
+            life.bury()
+
+    async def _begin(self) -> None:
+        while not self.up:
+            self.connection = Connection(VirtualClock(self._loop), ledger=self._ledger)
+            self.store = FaultyStore(
+                self.connection,
+                clock=VirtualClock(self._loop),
+                rng=self._rng,
+                faults=self.faults,
+                capabilities=SHARED,
+                expire=memory_lease(self.connection),
+            )
+            self.dispatcher = Dispatcher(
+                self._app, store=self.store, settings=self._settings, clock=VirtualClock(self._loop), rng=self._rng
+            )
+            self.connection.before_close = self._before_close
+            try:
+                await self.dispatcher.__aenter__()
+            except StoreUnavailable:
+                await asyncio.sleep(0.2)
+            else:
+                self.up = True
+
+    def _held(self) -> list[int]:
+        return [row.lease.job.id for row in self._ledger._held_by(self.connection.holder)]
+
+    def _before_close(self) -> None:
+        """Every lease was settled or handed back, unless the store did not answer."""
+        held = self._held()
+        if held and self.dispatcher.engine.committer.failing_since is None and self._stopping:
+            self.record.violated("I10", f"{self.life.name} closes its store and still holds {held}")
+
+    # ------------------------------------------------------------------------------------------------- what its jobs say
+
+    @contextmanager
+    def runs(self, queue: str, job: JobContext) -> Iterator[None]:
+        """Count a run in while it lasts."""
+        id, life = number_of(self._ledger.prefix, job.id), self.life
+        self.record.note(f"{life.name}: job {id} run {job.run} attempt {job.attempt} begins")
+        self._running[queue] += 1
+        most = self._settings.workers_of(queue, self._app.queues[queue], 1)
+        if self._running[queue] > most:
+            self.record.violated("I6", f"{life.name} runs {self._running[queue]} jobs of {queue!r}, it has {most} workers")
+        if self._stopping:
+            self.record.violated("I7", f"{life.name} started job {id} after it was told to stop")
+        try:
+            yield
+        except BaseException as error:
+            self.record.note(f"{life.name}: job {id} run {job.run} raised {error!r}")
+            raise
+        finally:
+            self._running[queue] -= 1
+
+    def returned(self, job: JobContext) -> None:
+        """A run is about to return."""
+        id = number_of(self._ledger.prefix, job.id)
+        self.record.note(f"{self.life.name}: job {id} run {job.run} returns")
+        self.record.returned.add((id, job.run))
+
+
+class Connection(MemoryStore):
+    """A holder that says when it is about to be closed."""
+
+    before_close = staticmethod(lambda: None)
+
+    async def turn(self, number, *, new, settlements, want):  # TEMP
+        ledger = self.ledger
+        told = []
+        orig = ledger.tell
+        holders = set(ledger.holders)
+        ledger.tell = told.append
+        try:
+            turn = await super().turn(number, new=new, settlements=settlements, want=want)
+        finally:
+            ledger.tell = orig
+        if any(a.verdict == "stored" for a in turn.admitted) or settlements or turn.leases or holders != set(ledger.holders):
+            orig(self.holder)
+        else:
+            ledger.watchers[0](0)
+        return turn
+
+    async def close(self) -> None:
+        self.before_close()
+        await super().close()

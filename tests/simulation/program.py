@@ -1,0 +1,71 @@
+"""The app that every simulated process runs: jobs that do what their order says, and tell the world when they start and end."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cabrank import App, GiveUp, JobContext, Retry, Snooze, TryAgain, context
+from tests.simulation.loop import LIFE
+from tests.simulation.plan import Act, Order
+from tests.simulation.process import Process
+
+ATTEMPTS = 3
+TIMEOUT_S = 0.6
+
+app = App()
+retry = Retry(attempts=ATTEMPTS, base_s=0.2, factor=2.0, cap_s=0.5)
+
+
+class Broken(Exception):
+    """What a job raises because its order says so."""
+
+
+@app.job(queue="work", timeout_s=TIMEOUT_S, retry=retry)
+async def work(order: Order, *, job: JobContext = context()) -> int:
+    """Do what the order says for this attempt."""
+    process = _process()
+    act = order.acts[min(job.attempt, len(order.acts)) - 1]
+    with process.runs("work", job):
+        if order.run_s:
+            await asyncio.sleep(order.run_s)
+        await _perform(process, act, order, job)
+    process.returned(job)
+    return job.run
+
+
+@app.job(queue="children", timeout_s=TIMEOUT_S, retry=retry)
+async def child(order: Order, *, job: JobContext = context()) -> int:
+    """Return at once."""
+    process = _process()
+    with process.runs("children", job):
+        pass
+    process.returned(job)
+    return job.run
+
+
+def _process() -> Process:
+    life = LIFE.get()
+    assert isinstance(life, Process.Life)
+    return life.process
+
+
+async def _perform(process: Process, act: Act, order: Order, job: JobContext) -> None:
+    match act:
+        case Act.RAISE:
+            raise Broken(order.token)
+        case Act.GIVE_UP:
+            raise GiveUp("ordered")
+        case Act.TRY_AGAIN:
+            raise TryAgain(after_s=0.1)
+        case Act.EXIT:
+            raise SystemExit(1)
+        case Act.SNOOZE if job.run % 2:
+            raise Snooze(for_s=0.3)
+        case Act.HANG:
+            await asyncio.get_running_loop().create_future()
+        case Act.CHILDREN:
+            token = f"{order.token}.child"
+            handle = await process.dispatcher.submit(child, Order(token, (Act.RETURN,), 0.0), key=token)
+            process.record.acknowledged(token, handle.number)
+        case _:
+            pass

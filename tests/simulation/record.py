@@ -1,0 +1,56 @@
+"""What the outside world knows: what was acknowledged or refused, what ran where, what was done to whom. And what is wrong."""
+
+from __future__ import annotations
+
+from cabrank.states import State
+from cabrank.stores.memory import Ledger
+
+
+class Record:
+    """Kept by clients, jobs and fate; compared with the ledger, which it only reads."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.violations: list[str] = []
+        self.acked: dict[str, int] = {}
+        self.refused: set[str] = set()
+        self.unknown: set[str] = set()
+        self.returned: set[tuple[int, int]] = set()
+        self.reopened: set[int] = set()
+        """Jobs that a person may have reopened."""
+        self.doomed: set[int] = set()
+        """Holders that were killed or frozen: their jobs may be taken back."""
+        self.outcomes: list[tuple[int, State]] = []
+        """What `JobHandle.result` said, in order."""
+        self.trace: list[str] = []
+        self.tracing = False
+
+    def note(self, text: str) -> None:
+        """One line of the trace."""
+        if self.tracing:
+            self.trace.append(f"{self.ledger.clock.monotonic():9.4f}  {text}")
+
+    def violated(self, invariant: str, what: str) -> None:
+        """An invariant does not hold."""
+        self.note(f"{invariant} VIOLATED: {what}")
+        self.violations.append(f"{invariant}: {what}")
+
+    def acknowledged(self, token: str, id: int) -> None:
+        """A client got an id for what it sent."""
+        self.note(f"client: {token} is job {id}")
+        if not self.known(id):
+            self.violated("I15", f"{token} was acknowledged as job {id}, which the store does not have")
+        if self.acked.setdefault(token, id) != id:
+            self.violated("I12", f"{token} was acknowledged as job {self.acked[token]} and as job {id}")
+
+    def known(self, id: int) -> bool:
+        """Whether the ledger has the job, or remembers that it is done."""
+        return id in self.ledger.rows or self.done(id) is not None
+
+    def done(self, id: int) -> int | None:
+        """The run that made the job done."""
+        kept = self.ledger.kept
+        found = None if kept is None else kept.find(id, self.ledger.clock.now())
+        if found is None:
+            return None
+        return 0 if found[1] is None else found[1].run

@@ -1,0 +1,126 @@
+"""The invariants that are checked on the ledger after every step of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from cabrank.job import Job
+from cabrank.states import UNFINISHED, State
+from cabrank.stores.memory import inspector
+from cabrank.stores.memory.ledger import NEW, Ledger, Row, Run
+from tests.simulation.plan import Order
+from tests.simulation.record import Record
+
+
+class Seen(NamedTuple):
+    """What the ledger said about one job."""
+
+    state: State
+    run: int
+    failures: int
+    crashes: int
+    holder: int
+
+
+class Watch:
+    """Compares the ledger with itself one step before, and its counters with its rows."""
+
+    def __init__(self, ledger: Ledger, record: Record, *, bound: int) -> None:
+        self.tokens: dict[str, int] = {}
+        self.done: dict[int, int] = {}
+        """The run that made each finished job done."""
+        self.steps = 0
+        self._ledger = ledger
+        self._record = record
+        self._bound = bound
+        self._seen: dict[int, Seen] = {}
+        ledger.watchers.append(self.step)
+
+    def step(self, holder: int = 0) -> None:
+        """Look at every row. Called by the ledger when it has changed."""
+        self.steps += 1
+        before, now = self._seen, {id: self._look(id, row) for id, row in self._ledger.rows.items()}
+        self._seen = now
+        admitted: set[str] = set()
+        for id, seen in now.items():
+            if id not in before:
+                admitted.add(self._admitted(id, seen))
+            elif seen != before[id]:
+                self._changed(id, before[id], seen)
+        for id in before.keys() - now.keys():
+            self._finished(id, before[id])
+        self._recount(admitted)
+
+    def _look(self, id: int, row: Row) -> Seen:
+        if isinstance(row, Run):
+            lease = row.lease
+            return Seen(State.RUNNING, lease.run, lease.failures, lease.crashes, row.holder)
+        past = self._ledger.history.get(id, NEW)
+        return Seen(State.WAITING if isinstance(row, Job) else row.state, past.run, past.failures, past.crashes, 0)
+
+    def _admitted(self, id: int, seen: Seen) -> str:
+        row = self._ledger.rows[id]
+        job = row if isinstance(row, Job) else row.lease.job if isinstance(row, Run) else row.job
+        token = msgspec.json.decode(job.payload, type=Order).token
+        self._record.note(f"ledger: job {id} ({token}) is new and {seen.state}")
+        if id in self.done:
+            self._record.violated("I2", f"job {id} was done and is {seen.state} again")
+        elif self.tokens.setdefault(token, id) != id:
+            self._record.violated("I12", f"{token} is stored twice, as job {self.tokens[token]} and as job {id}")
+        return job.queue
+
+    def _changed(self, id: int, old: Seen, new: Seen) -> None:
+        record = self._record
+        record.note(f"ledger: job {id} {old} -> {new}")
+        if old.state not in UNFINISHED and id not in record.reopened:
+            record.violated("I2", f"job {id} was {old.state} and is {new.state}")
+        if new.run < old.run or (new.run == old.run and new.holder not in {0, old.holder}):
+            record.violated("I4", f"job {id} went from {old} to {new}")
+        if id in record.reopened:
+            return
+        if not 0 <= new.failures - old.failures <= 1 or not 0 <= new.crashes - old.crashes <= 1:
+            record.violated("I14", f"job {id} went from {old} to {new}")
+        if new.crashes > old.crashes and old.holder not in record.doomed:
+            record.violated("I14", f"job {id} has one crash more, but its holder {old.holder} lived")
+
+    def _finished(self, id: int, old: Seen) -> None:
+        run = self._record.done(id)
+        self._record.note(f"ledger: job {id} {old} -> done by run {run}")
+        if run is None:
+            self._record.violated("I1", f"job {id} is gone")
+            return
+        self.done[id] = run
+        if old.state is not State.RUNNING or old.run != run:
+            self._record.violated("I3", f"job {id} was finished by run {run} when it was {old}")
+        if (id, run) not in self._record.returned:
+            self._record.violated("I3", f"job {id} is done, but its run {run} did not return")
+
+    def _recount(self, admitted: set[str]) -> None:
+        ledger, violated = self._ledger, self._record.violated
+        waiting = [row for row in ledger.rows.values() if isinstance(row, Job)]
+        for queue, line in ledger.lines.items():
+            count = sum(job.queue == queue for job in waiting)
+            size = sum(len(job.payload) for job in waiting if job.queue == queue)
+            if (line.count, line.size) != (count, size):
+                violated("I16", f"{queue!r} counts {line.count} jobs and {line.size} bytes, {count} and {size} wait")
+            if queue in admitted and count > self._bound:
+                violated("I9", f"{count} jobs wait in {queue!r}, its bound is {self._bound}")
+        states = [seen.state for seen in self._seen.values()]
+        counted = inspector.tally(ledger).values()
+        for state in (State.WAITING, State.RUNNING, State.DEAD, State.HELD):
+            if sum(getattr(tally, state.value) for tally in counted) != states.count(state):
+                violated("I16", f"the tally counts {[getattr(tally, state.value) for tally in counted]} {state}, not {states.count(state)}")
+        running = {id for id, seen in self._seen.items() if seen.state is State.RUNNING}
+        if not ledger.cancelling <= running:
+            violated("I16", f"jobs {ledger.cancelling - running} are being cancelled and do not run")
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The jobs that have not ended."""
+        return [id for id, seen in self._seen.items() if seen.state in UNFINISHED]
+
+    def state_of(self, id: int) -> State | None:
+        """What the ledger said last."""
+        return self._seen[id].state if id in self._seen else State.DONE if id in self.done else None
