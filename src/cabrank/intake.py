@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import islice
+from operator import attrgetter
 from random import Random
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
@@ -64,7 +65,7 @@ class Intake:
         )
         self.clock: Clock = clock or SystemClock()
         self.rng = rng or Random()
-        opened = open_url(self.settings.store, self.clock) if store is None or isinstance(store, str) else store
+        opened = open_url(self.settings.store, self.clock, self.rng) if store is None or isinstance(store, str) else store
         self.engine = Engine(type(self).__name__, self.app, opened, settings=self.settings, clock=self.clock, rng=self.rng)
         self._judges = opened.capabilities.judges_room
         self.drafts = Drafts(self.app, self.engine.ids, clock=self.clock, settings=self.settings, durable=opened.capabilities.durable)
@@ -203,6 +204,8 @@ class Intake:
         job, engine = submission.jobs[0], self.engine
         if submission.key or engine.committer.in_line(job.queue):
             return False
+        if len(submission.jobs) > 1 and len(set(map(_queue, submission.jobs))) > 1:
+            return False  # room in several queues: the turn judges all or none
         if not engine.store.take_room(job.queue, len(submission.jobs), _size(submission.jobs)):
             return False
         engine.committer.add(submission.jobs)
@@ -225,6 +228,9 @@ class Intake:
         may_wait = patient and RUNNING_IN.get() != submission.jobs[0].queue
         self.engine.committer.offer(submission, answered, patient=may_wait, size=_size(submission.jobs))
         return future
+
+
+_queue = attrgetter("queue")
 
 
 def _size(jobs: Sequence[Job]) -> int:

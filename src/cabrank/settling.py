@@ -8,9 +8,8 @@ from random import Random
 from cabrank.app import AnyHandler
 from cabrank.errors import PayloadInvalid
 from cabrank.job import Lease, Settlement
-from cabrank.policy import NO_RETRY, RETURNED_NONE, GiveUp, Outcome, Raised, Returned, TimedOut, Unreadable, decide
+from cabrank.policy import NO_RETRY, GiveUp, Outcome, Raised, Returned, TimedOut, Unreadable, decide
 from cabrank.settings import Settings
-from cabrank.states import Cause
 
 
 def settle(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, settings: Settings, rng: Random) -> Settlement:

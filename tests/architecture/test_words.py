@@ -20,7 +20,14 @@ REFUSED = {
     "helper": "say what it does",
     "util": "say what it does",
 }
-FOREIGN = {"create_task", "set_task_factory", "task_done"}  # asyncio's own names, where one of its methods is overridden
+FOREIGN = {  # names of asyncio and uvicorn, where one of their methods is overridden
+    "create_task",
+    "set_task_factory",
+    "task_done",
+    "on_message_begin",
+    "on_message_complete",
+    "_start_asgi_task",
+}
 HOLDERS = {  # modules that hold the thing that the word means in Python
     "cabrank.errors": "message",  # an error has one
     "cabrank.root": "task",  # asyncio.Task

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from cabrank.errors import SettingError
 
 if TYPE_CHECKING:
+    from random import Random
+
     from cabrank.clock import Clock
     from cabrank.stores.contract import InspectedStore
 
 
-def open_url(url: str, clock: Clock) -> InspectedStore:
+def open_url(url: str, clock: Clock, rng: Random | None = None) -> InspectedStore:
     """The store that `url` names; nothing is opened yet.
 
     `memory://` is in this process. `sqlite:///relative.db` and `sqlite:////absolute.db` are files, written as SQLAlchemy writes them.
@@ -23,9 +25,9 @@ def open_url(url: str, clock: Clock) -> InspectedStore:
     if separator and scheme == "memory" and not rest:
         from cabrank.stores.memory import MemoryStore  # noqa: PLC0415 -- a store is loaded when it is chosen
 
-        return MemoryStore(clock)
+        return MemoryStore(clock, rng)
     if separator and scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
         from cabrank.stores.sqlite import SqliteStore  # noqa: PLC0415
 
-        return SqliteStore(rest[1:], clock)
+        return SqliteStore(rest[1:], clock, rng)
     raise SettingError(f"store={url!r}: it is memory://, sqlite:///relative.db or sqlite:////absolute.db")

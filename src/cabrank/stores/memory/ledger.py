@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from random import Random
 
-
 import msgspec
 
 from cabrank.clock import Clock

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
+from random import Random
 
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
@@ -25,8 +26,8 @@ _handler, _payload = attrgetter("handler"), attrgetter("payload")
 class MemoryStore:
     """See `Store` and `Inspector`. Jobs are shared, not copied: a handler gets the very object that was submitted."""
 
-    def __init__(self, clock: Clock, *, ledger: Ledger | None = None) -> None:
-        self.ledger = ledger or Ledger(clock)
+    def __init__(self, clock: Clock, rng: Random | None = None, *, ledger: Ledger | None = None) -> None:
+        self.ledger = ledger or Ledger(clock, rng)
         self.holder = 0
         self._terms: Terms | None = None
         self._arrived: asyncio.Event | None = None

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from operator import attrgetter
 
 import apsw
 import msgspec
 
 from cabrank.job import Job, Lease
-from cabrank.settings import STORE_BOUND, Settings
+from cabrank.settings import STORE_BOUND, Bound, Settings
 from cabrank.stores.contract import STORED, Admission, Submission, Verdict, Want
 from cabrank.stores.sqlite import statements as sql
-from cabrank.stores.sqlite.counts import Opening
+from cabrank.stores.sqlite.counts import Opening, Waiting
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.schema import Phase
+
+_id, _payload, _order = attrgetter("id"), attrgetter("payload"), attrgetter("queue", "priority")
+_shape = attrgetter("queue", "handler", "priority", "due_at", "deadline_at")
 
 
 class _Receipt(msgspec.Struct, array_like=True, frozen=True):
@@ -37,6 +41,7 @@ class Admitter:
         self._opening = opening
         self._holder = holder
         self._now = now
+        self._rooms: dict[str, tuple[Waiting, Bound]] = {}
 
     def admit(self, new: Sequence[Submission], want: Mapping[str, Want]) -> tuple[list[Admission], list[Lease]]:
         """The answer to each submission, and leases for those new jobs that can start before any that waits."""
@@ -72,41 +77,53 @@ class Admitter:
                 return Admission(Verdict.REPEATED if same else Verdict.KEY_REUSED, receipt.first_id, receipt.jobs)
         needed = _needed(submission.jobs)
         for queue, (jobs, size) in needed.items():
-            bound, waiting = self._settings.bound_of(queue, STORE_BOUND), self._opening.queue(self._queues.number(queue))
+            waiting, bound = self._room(queue)
             if waiting.jobs + jobs > bound.jobs:
                 return Admission(Verdict.FULL, queue=queue, bound=f"{waiting.jobs:,} of {bound.jobs:,} jobs wait")
             if waiting.size + size > bound.bytes:
                 return Admission(Verdict.FULL, queue=queue, bound=f"{waiting.size:,} of {bound.bytes:,} bytes wait")
         for queue, (jobs, size) in needed.items():
-            self._opening.queue(self._queues.number(queue)).add(jobs, size)
+            self._room(queue)[0].add(jobs, size)
         if submission.key:
             receipts[submission.key] = _Receipt(submission.key, submission.digest.hex(), submission.jobs[0].id, len(submission.jobs))
         return STORED
 
-    def _insert(self, jobs: Sequence[Job], want: Mapping[str, Want]) -> list[Lease]:
-        leased = self._startable(jobs, want)
-        for alike in _alike(jobs, leased):
-            self._insert_alike(alike, running=alike[0].id in leased)
-        for job in (job for job in jobs if job.id in leased):
-            self._opening.queue(self._queues.number(job.queue)).add(-1, -len(job.payload))
-        return [Lease(job, 1) for job in jobs if job.id in leased]
+    def _room(self, queue: str) -> tuple[Waiting, Bound]:
+        found = self._rooms.get(queue)
+        if found is None:
+            found = self._opening.queue(self._queues.number(queue)), self._settings.bound_of(queue, STORE_BOUND)
+            self._rooms[queue] = found
+        return found
 
-    def _startable(self, jobs: Sequence[Job], want: Mapping[str, Want]) -> frozenset[int]:
-        """The jobs that are written as running at once: those that a claim would choose, since nothing ready waits before them."""
-        startable: list[int] = []
-        for queue, its in want.items():
-            if self._opening.queue(self._queues.number(queue)).ready:
-                continue  # something waits already: a claim after the insert will choose by priority and age
-            ready = [job for job in jobs if job.queue == queue and job.due_at <= self._now]
-            if len({job.priority for job in ready}) > 1:
-                ready.sort(key=lambda job: job.priority)
-            size = 0
-            for job in ready[: its.jobs]:
-                size += len(job.payload)
-                if size > its.bytes:
-                    break
-                startable.append(job.id)
-        return frozenset(startable)
+    def _insert(self, jobs: Sequence[Job], want: Mapping[str, Want]) -> list[Lease]:
+        """Insert jobs. Those that a claim would choose, since nothing ready waits before them, are written as running at once."""
+        leases: list[Lease] = []
+        left = dict(want)
+        orders = set(map(_order, jobs))
+        for queue in {queue for queue, _ in orders} if len(orders) > 1 else ():
+            if len([order for order in orders if order[0] == queue]) > 1:
+                left.pop(queue, None)  # of several priorities the first come may not be the first served: let a claim choose
+        for alike in _alike(jobs):
+            its = left.get(alike[0].queue)
+            start = self._startable(alike, its) if its is not None and alike[0].due_at <= self._now else 0
+            if start:
+                self._insert_alike(alike[:start], running=True)
+                self._room(alike[0].queue)[0].add(-start, -sum(map(len, map(_payload, alike[:start]))))
+                leases += [Lease(job, 1) for job in alike[:start]]
+            if start < len(alike):
+                self._insert_alike(alike[start:], running=False)
+            if its is not None:
+                left[alike[0].queue] = Want(its.jobs - start, its.bytes, max(0, its.idle - start))
+        return leases
+
+    def _startable(self, jobs: Sequence[Job], want: Want) -> int:
+        """How many of these jobs can start before any that waits."""
+        if self._room(jobs[0].queue)[0].ready:
+            return 0
+        start = min(len(jobs), max(0, want.jobs))
+        while start and sum(map(len, map(_payload, jobs[:start]))) > want.bytes:
+            start //= 2
+        return start
 
     def _insert_alike(self, jobs: Sequence[Job], *, running: bool) -> None:
         first = jobs[0]
@@ -129,7 +146,7 @@ class Admitter:
                 first.deadline_at,
                 int(running),
                 self._holder if running else None,
-                apsw.carray(tuple(job.payload for job in jobs)),
+                apsw.carray(tuple(map(_payload, jobs))),
             ),
         )
 
@@ -144,12 +161,13 @@ def _needed(jobs: Sequence[Job]) -> dict[str, tuple[int, int]]:
     return needed
 
 
-def _alike(jobs: Sequence[Job], leased: frozenset[int]) -> Iterator[list[Job]]:
+def _alike(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
     """Runs of jobs whose ids follow each other and who differ in nothing but the payload."""
-
-    def shape(at: tuple[int, Job]) -> tuple[object, ...]:
-        position, job = at
-        return job.id - position, job.queue, job.handler, job.priority, job.due_at, job.deadline_at, job.id in leased
-
-    for _, run in groupby(enumerate(jobs), key=shape):
-        yield [job for _, job in run]
+    for _, run in groupby(jobs, key=_shape):
+        alike = list(run)
+        ids = list(map(_id, alike))
+        if ids == list(range(ids[0], ids[0] + len(ids))):
+            yield alike
+        else:  # they came out of order: they had to wait for room
+            for _, numbered in groupby(enumerate(alike), key=lambda at: at[1].id - at[0]):
+                yield [job for _, job in numbered]

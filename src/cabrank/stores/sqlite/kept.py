@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from operator import attrgetter
 
 import apsw
 import msgspec
@@ -12,12 +13,13 @@ from cabrank.job import Settlement
 from cabrank.settings import Settings
 from cabrank.stores.sqlite import statements as sql
 
+_id = attrgetter("id")
 _Results = list[tuple[int, int, msgspec.Raw]]  # id, run, result
 
 
 def add(connection: apsw.Connection, returned: Sequence[Settlement], now: float) -> None:
     """Keep what returned in one turn."""
-    ids = array("q", [settlement.id for settlement in returned])
+    ids = array("q", map(_id, returned))
     results = [(s.id, s.run, msgspec.Raw(s.result)) for s in returned if s.result is not None]
     packed = msgspec.json.encode(results) if results else None
     connection.execute(

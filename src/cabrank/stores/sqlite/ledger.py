@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import apsw
@@ -31,9 +32,10 @@ PRUNE_S = 30.0  # how often what is kept is cut to its bounds; it looks at every
 class Ledger:
     """One holder of the file. A turn is one transaction under the turn lock; its number makes it repeatable."""
 
-    def __init__(self, path: Path, clock: Clock, terms: Terms) -> None:
+    def __init__(self, path: Path, clock: Clock, terms: Terms, rng: Random) -> None:
         self._path = path
         self._clock = clock
+        self._rng = rng
         self._terms = terms
         folder = path.with_name(path.name + "-locks")
         folder.mkdir(exist_ok=True)
@@ -218,7 +220,7 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------------- connection
 
     def _connect(self) -> None:
-        self._connection = open_writer(self._path, synchronous="full")
+        self._connection = open_writer(self._path, synchronous="full", rng=self._rng)
         self._handlers = Names(self._connection, "handler")
         self._queues = Names(self._connection, "queue")
         with self._transaction():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from enum import IntEnum
 from pathlib import Path
+from random import Random
 
 import apsw
 
@@ -75,7 +75,7 @@ create index receipt_until on receipt (until);
 """
 
 
-def open_writer(path: Path, *, synchronous: str) -> apsw.Connection:
+def open_writer(path: Path, *, synchronous: str, rng: Random) -> apsw.Connection:
     """The one connection of this process that writes. Makes the file if there is none.
 
     Raises:
@@ -93,7 +93,7 @@ def open_writer(path: Path, *, synchronous: str) -> apsw.Connection:
         connection.execute("pragma temp_store = memory")
         if _pragma(connection, "synchronous") != {"full": 2, "normal": 1}[synchronous]:
             raise StoreUnusable(f"{path}: SQLite did not take synchronous = {synchronous}")
-        _migrate(path, connection)
+        _migrate(path, connection, rng)
     except apsw.NotADBError:
         raise StoreUnusable(f"{path} is not a SQLite file: choose another name for the store") from None
     except apsw.CorruptError as error:
@@ -124,7 +124,7 @@ def _check_owner(path: Path, connection: apsw.Connection) -> None:
         raise StoreUnusable(f"{path} is a SQLite file of another program: choose another name for the store")
 
 
-def _migrate(path: Path, connection: apsw.Connection) -> None:
+def _migrate(path: Path, connection: apsw.Connection, rng: Random) -> None:
     found = _pragma(connection, "user_version")
     if found == VERSION:
         return
@@ -132,7 +132,7 @@ def _migrate(path: Path, connection: apsw.Connection) -> None:
         raise StoreUnusable(f"{path} has schema {found}, this version of cabrank knows schema {VERSION}: use the version that made it")
     with connection:
         connection.execute(SCHEMA)
-        prefix = "".join(secrets.choice(PREFIX_LETTERS) for _ in range(8))
+        prefix = "".join(rng.choice(PREFIX_LETTERS) for _ in range(8))
         connection.execute("insert into meta values ('prefix', ?), ('next_id', 1)", (prefix,))
         connection.execute(f"pragma application_id = {APPLICATION_ID}")
         connection.execute(f"pragma user_version = {VERSION}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import Any
 
 import apsw
@@ -15,6 +16,8 @@ from cabrank.stores.sqlite import kept
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.schema import SHELF_OF, Phase
+
+_id, _run = attrgetter("id"), attrgetter("run")
 
 
 class LeaseLost(Exception):
@@ -64,7 +67,9 @@ def record(connection: apsw.Connection, settlements: Sequence[Settlement], openi
     """
     cancelling = _cancelling(connection, settlements) if opening.cancelling else frozenset[int]()
     returned = [settlement for settlement in settlements if settlement.cause is Cause.RETURNED]
-    others = [settlement for settlement in settlements if settlement.cause is not Cause.RETURNED]
+    others = (
+        [settlement for settlement in settlements if settlement.cause is not Cause.RETURNED] if len(returned) < len(settlements) else []
+    )
     if returned:
         _finish(connection, returned)
         kept.add(connection, returned, now)
@@ -82,8 +87,11 @@ def record(connection: apsw.Connection, settlements: Sequence[Settlement], openi
 
 def _finish(connection: apsw.Connection, returned: Sequence[Settlement]) -> None:
     by_run: dict[int, list[int]] = {}
-    for settlement in returned:
-        by_run.setdefault(settlement.run, []).append(settlement.id)
+    if len(runs := set(map(_run, returned))) == 1:
+        by_run[runs.pop()] = list(map(_id, returned))
+    else:
+        for settlement in returned:
+            by_run.setdefault(settlement.run, []).append(settlement.id)
     for run, ids in by_run.items():
         connection.execute(sql.FINISH, (_ids(ids), run))
         _all_changed(connection, len(ids))

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from random import Random
 
 import apsw
 
@@ -27,9 +28,10 @@ CAPABILITIES = Capabilities(
 class SqliteStore:
     """See `Store` and `Inspector`. WAL, `synchronous = full`, one writing connection in a thread of its own, one that reads."""
 
-    def __init__(self, path: str | os.PathLike[str], clock: Clock) -> None:
+    def __init__(self, path: str | os.PathLike[str], clock: Clock, rng: Random | None = None) -> None:
         self.path = Path(path)
         self._clock = clock
+        self._rng = rng or Random()
         self._writer: Writer | None = None
         self._questions: Writer | None = None
         self._ledger: Ledger | None = None
@@ -56,7 +58,7 @@ class SqliteStore:
         self._writer = Writer("cabrank-writer", between=self._renew, every_s=terms.settings.renew_s, now=self._clock.monotonic)
         self._questions = Writer("cabrank-reader", between=lambda: None, every_s=3_600.0, now=self._clock.monotonic)
         try:
-            self._ledger = await self._writer.call(lambda: Ledger(self.path, self._clock, terms))
+            self._ledger = await self._writer.call(lambda: Ledger(self.path, self._clock, terms, self._rng))
             self._reader = await self._questions.call(lambda: Reader(self.path))
         except BaseException:
             await self.close()
