@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
@@ -123,9 +124,7 @@ class App:
         Raises:
             RegistrationError: the name is taken or malformed, the queue has workers of another kind, or a parameter has no usable type.
         """
-        if function is None:
-            return lambda decorated: self._register(decorated, **policy)
-        return self._register(function, **policy)
+        return partial(self._register, **policy) if function is None else self._register(function, **policy)
 
     def document(self, path: str) -> Callable[[Callable[Concatenate[D, ...], Jobs]], Callable[[D], Jobs]]:
         """Register a function that makes jobs of one document; `cabrank serve` offers it as `POST path`.

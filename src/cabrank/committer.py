@@ -227,7 +227,7 @@ class Committer:
 
     async def _send(self, batch: Batch) -> Turn | None:
         """Send the turn until it is answered: its number makes that harmless."""
-        want = self._claimant.wants() if self._claimant is not None and not self._finishing else {}
+        want: Mapping[str, Want] = self._claimant.wants() if self._claimant is not None and not self._finishing else {}
         new = [offer.submission for offer in batch.offers]
         if batch.slice:
             new.append(Submission(jobs=batch.slice, has_room=True))

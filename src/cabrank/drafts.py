@@ -56,9 +56,10 @@ class Drafts:
             RegistrationError: it is not this app's; or it is no handler and the store is not in memory.
         """
         if isinstance(function, Handler):
-            if self._handlers.get(function.name) is not function:
-                raise RegistrationError(f"{function!r} is not a handler of this dispatcher's app: submit it where that app runs")
-            return function
+            handler: AnyHandler = function
+            if self._handlers.get(handler.name) is not handler:
+                raise RegistrationError(f"{handler!r} is not a handler of this dispatcher's app: submit it where that app runs")
+            return handler
         if not callable(function):
             raise RegistrationError(f"{function!r} cannot be called")
         if self._durable:
@@ -121,13 +122,9 @@ class Drafts:
         """
         parts = [(handler, items, self._bounded(self.handler_of(handler), items)) for handler, items in jobs.parts]
         first = self._ids.take(len(jobs))
-        if len(parts) == 1:
-            handler, items, payloads = parts[0]
-            made = _alike(handler, payloads, items, first)
-        else:
-            made = []
-            for handler, items, payloads in parts:
-                made += _alike(handler, payloads, items, first + len(made))
+        made: list[Job] = []
+        for handler, items, payloads in parts:
+            made += _alike(handler, payloads, items, first + len(made))
         return made if options is PLAIN else self._with(options, made)
 
     def _payload(self, handler: AnyHandler, args: tuple[object, ...]) -> bytes:

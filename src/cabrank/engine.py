@@ -120,6 +120,7 @@ class Engine:
     async def _close_all(self) -> None:
         assert self._stopped is not None  # noqa: S101 -- for the type checker
         self.committer.abandon()
+        self.handles.fail(IntakeClosed("it was stopped before the job ended: ask for the job by its id once the store is open again"))
         self.root.cancel()
         try:
             await self.root.close(patience_s=STUBBORN_S)

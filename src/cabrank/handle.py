@@ -62,6 +62,7 @@ class JobHandle(Generic[R]):
             JobExpired: it was dropped before it ran.
             ResultGone: it ended, but its result is not kept any more.
             UnknownJob: nothing is known of it.
+            IntakeClosed, DispatcherFailed: it had not ended when everything here stopped.
             TimeoutError: `timeout_s` seconds passed. The job goes on, and calling again is safe.
         """
         async with asyncio.timeout(timeout_s):
@@ -69,7 +70,8 @@ class JobHandle(Generic[R]):
                 self._settlement = await self._handles.settlement(self)
         return cast(R, _result_of(self.id, self._settlement, bare=self._bare))
 
-    def _settle(self, settlement: Settlement) -> None:
+    def learn(self, settlement: Settlement) -> None:
+        """Its job has ended."""
         self._settlement = settlement
 
     def __repr__(self) -> str:
@@ -85,6 +87,7 @@ class Handles:
         self._live: dict[int, weakref.ref[JobHandle[Any]]] = {}
         self._waiting: dict[int, list[asyncio.Future[Settlement]]] = {}
         self._codec_of = codec_of
+        self._over: Exception | None = None
 
     def hold(self, number: int, *, bare: bool) -> JobHandle[Any]:
         """A handle for a job that was submitted just now; `bare` if no app registered what it calls."""
@@ -102,7 +105,7 @@ class Handles:
             reference = self._live.pop(settlement.id, None)
             handle = None if reference is None else reference()
             if handle is not None:
-                handle._settle(settlement)  # noqa: SLF001 -- the two classes are one thing, split by who holds them
+                handle.learn(settlement)
             for waiter in self._waiting.pop(settlement.id, ()):
                 if not waiter.done():
                     waiter.set_result(settlement)
@@ -113,7 +116,8 @@ class Handles:
             del self._live[number]
 
     def fail(self, error: Exception) -> None:
-        """Tell everybody who waits that there will be no outcome from here."""
+        """Tell everybody who waits, or will, that there will be no outcome from here."""
+        self._over = self._over or error
         waiting, self._waiting = self._waiting, {}
         for waiter in (waiter for waiters in waiting.values() for waiter in waiters):
             if not waiter.done():
@@ -136,6 +140,8 @@ class Handles:
             record = await self.record(handle.number)
             if record.state not in UNFINISHED:
                 return self._settlement_of(record)
+        if self._over is not None:
+            raise self._over
         waiter: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(handle.number, []).append(waiter)
         try:
@@ -151,10 +157,11 @@ class Handles:
         """Ask the store about the jobs that somebody waits for: another process may have run them."""
         if not self._waiting:
             return
-        records = await self.store.find(tuple(self._waiting))
+        asked = tuple(self._waiting)  # more may come while the store looks
+        records = await self.store.find(asked)
         self.settled([self._settlement_of(record) for record in records.values() if record.state not in UNFINISHED])
-        for number in [number for number in self._waiting if number not in records]:
-            for waiter in self._waiting.pop(number):
+        for number in (number for number in asked if number not in records):
+            for waiter in self._waiting.pop(number, ()):
                 if not waiter.done():
                     waiter.set_exception(ResultGone(f"job {text_id(self.prefix, number)} ended and is no longer kept"))
 

@@ -139,7 +139,8 @@ class Intake:
             before = committed
         if before is not None:
             _accepted(await before, "")
-        return JobHandles(blocks, self.engine.handles, bare=self.drafts.is_bare(handler))
+        handles: JobHandles[Any] = JobHandles(blocks, self.engine.handles, bare=self.drafts.is_bare(handler))
+        return handles
 
     def handle(self, id: str) -> JobHandle[Any]:
         """The handle of a job by its id; nothing is asked of the store yet.

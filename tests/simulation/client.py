@@ -8,7 +8,6 @@ from random import Random
 from cabrank import IntakeClosed, JobCancelled, JobExpired, JobFailed, JobHandle, QueueFull, StoreUnavailable
 from cabrank.drafts import Options
 from cabrank.errors import CabrankError
-from cabrank.job import text_id
 from cabrank.states import State
 from cabrank.stores.contract import Admission, Submission, Verdict
 from tests.simulation.plan import Request
@@ -54,10 +53,11 @@ async def client(request: Request, processes: Processes, record: Record, rng: Ra
 
 async def _submit(process: Process, request: Request) -> list[int]:
     dispatcher = process.dispatcher
-    if len(request.orders) > 1:
+    order, *more = request.orders
+    if more:
         return await _submit_together(process, request)
     submit = dispatcher.submit if request.patient else dispatcher.try_submit
-    handle = await submit(work, request.orders[0], key=request.key, priority=request.priority, delay_s=request.delay_s)
+    handle = await submit(work, order, key=request.key, priority=request.priority, delay_s=request.delay_s)
     if request.wants_result:
         process.spawn(_learn(process, handle))
     return [handle.number]

@@ -58,7 +58,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._elapsed = 0.0
         self._rng = rng
         self.steps = 0
-        self.set_task_factory(_started_within_its_life)
+        self.set_task_factory(_started_within_its_life)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] -- coroutines only
 
     def time(self) -> float:
         return self._elapsed

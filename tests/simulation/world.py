@@ -51,9 +51,7 @@ def simulate(seed: int, *, tracing: bool = False) -> Outcome:
         finally:
             world.bury()
             loop.close()
-    return Outcome(
-        seed, tuple(world.record.violations), tuple(world.record.trace), loop.steps, loop.time(), len(world.record.acked)
-    )
+    return Outcome(seed, tuple(world.record.violations), tuple(world.record.trace), loop.steps, loop.time(), len(world.record.acked))
 
 
 @contextlib.contextmanager

@@ -112,6 +112,7 @@ class Ledger:
             self.forget_shelved(self.clock.now() - self._keep_dead_s)
         for number, holder in [(n, h) for n, h in self.holders.items() if h.expires_at <= now]:
             del self.holders[number]
+            self.tell(number)
             for run in self._held_by(number):
                 self._crash(run.lease, holder.terms)
 
@@ -197,7 +198,7 @@ class Ledger:
         lost: list[Settlement] = []
         for settlement in returned:
             row = rows.get(settlement.id)
-            if row.__class__ is Run and row.lease.run == settlement.run:
+            if isinstance(row, Run) and row.lease.run == settlement.run:
                 del rows[settlement.id], apart[settlement.id]
             else:
                 lost.append(settlement)
@@ -206,7 +207,7 @@ class Ledger:
         return lost
 
     def settle(self, settlement: Settlement) -> bool:
-        """Record what became of a run that did not return. False: the run was not the job's running one any more, and nothing is changed."""
+        """Record what became of a run that did not return. False: it was not the job's running one any more; nothing is changed."""
         row = self.rows.get(settlement.id)
         if not isinstance(row, Run) or row.lease.run != settlement.run:
             return False

@@ -80,7 +80,8 @@ class MemoryStore:
         holder = self._alive()
         turn = self._take_turn(holder, new, settlements, want)
         holder.number, holder.last = number, turn
-        self.ledger.tell(self.holder)
+        if settlements or turn.leases or (new and any(answer.verdict is Verdict.STORED for answer in turn.admitted)):
+            self.ledger.tell(self.holder)
         return turn
 
     async def arrival(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -245,7 +245,7 @@ class Ledger:
         return self._unsure[1] if recorded == number else None
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[_Transaction]:
+    def _transaction(self) -> Generator[_Transaction, None, None]:
         transaction = _Transaction()
         try:
             self._connection.execute("begin immediate")

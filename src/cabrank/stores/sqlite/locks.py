@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from cabrank.errors import StoreUnavailable, StoreUnusable
@@ -69,7 +69,7 @@ class TurnLock:
         self._turn = FileLock(folder / "turn")
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Generator[None, None, None]:
         """Hold the turn.
 
         Raises:
