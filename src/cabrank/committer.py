@@ -94,6 +94,7 @@ class Committer:
         self._woken = False
         self._room = False
         self._finishing = False
+        self._refusal: CabrankError | None = None  # what they are told who would wait for room now
         self._abandoned = False
         self.failing_since: float | None = None
         """When the turn that is being sent again first failed (monotonic), None while the store answers."""
@@ -148,7 +149,7 @@ class Committer:
 
     def finish(self, *, refuse: CabrankError) -> None:
         """Let `run` return when all that came is recorded. Who waits for room is told `refuse`."""
-        self._finishing = True
+        self._finishing, self._refusal = True, refuse
         lines, self._lines = self._lines, {}
         for offer in (offer for line in lines.values() for offer in line):
             offer.answered(refuse)
@@ -169,10 +170,10 @@ class Committer:
             offer.answered(error)
         self._sent = []
 
-    def abandon(self) -> None:
-        """Let `run` return at once: the store does not answer, and nobody waits for it any more."""
-        self._abandoned = self._finishing = True
-        self.wake()
+    def abandon(self, error: CabrankError) -> None:
+        """Let `run` return at once. Who still waits is told `error`."""
+        self._abandoned = True
+        self.refuse_all(error)
 
     # ----------------------------------------------------------------------------------------------------------- turns
 
@@ -221,8 +222,8 @@ class Committer:
                 size += offer.size
         self._lines = {queue: line for queue, line in self._lines.items() if line}
         self._room = False
-        if self._slice or self._settlements or self._offers:
-            self._woken = True
+        if self._slice or self._settlements or self._offers or self._finishing:
+            self._woken = True  # the last turn has nothing behind it that would wake `run` to see that all is done
         return Batch(offers, slice_, settlements)
 
     async def _send(self, batch: Batch) -> Turn | None:
@@ -303,7 +304,10 @@ class Committer:
         refused: list[Offer] = []
         for offer, admission in zip(batch.offers, admitted, strict=False):
             if admission.verdict is Verdict.FULL and offer.patient:
-                refused.append(offer)
+                if self._refusal is None:
+                    refused.append(offer)
+                else:
+                    offer.answered(self._refusal)
                 continue
             if admission.verdict is Verdict.STORED:
                 stored.extend(offer.submission.jobs)

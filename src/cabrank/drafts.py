@@ -56,7 +56,7 @@ class Drafts:
             RegistrationError: it is not this app's; or it is no handler and the store is not in memory.
         """
         if isinstance(function, Handler):
-            handler: AnyHandler = function
+            handler: AnyHandler = function  # pyright: ignore[reportUnknownVariableType] -- isinstance cannot tell the parameters
             if self._handlers.get(handler.name) is not handler:
                 raise RegistrationError(f"{handler!r} is not a handler of this dispatcher's app: submit it where that app runs")
             return handler

@@ -26,7 +26,7 @@ ROOM_S = 1.0  # who waits for room asks again at the latest after this
 ELSEWHERE_S = 0.02  # how often outcomes of other processes are looked for, while somebody waits for one
 PRUNE_S = 30.0
 STUBBORN_S = 5.0  # what does not end within this of being cancelled is left behind
-FLUSH_S = 10.0  # how long a stop waits for a store that does not answer; its leases then come back by themselves
+FLUSH_S = 10.0  # how long a stop waits for a slow or silent store; what was not recorded by then is run again
 
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -119,7 +119,7 @@ class Engine:
 
     async def _close_all(self) -> None:
         assert self._stopped is not None  # noqa: S101 -- for the type checker
-        self.committer.abandon()
+        self.committer.abandon(StoreUnavailable("the store did not answer in time for the stop: whether it was stored is unknown"))
         self.handles.fail(IntakeClosed("it was stopped before the job ended: ask for the job by its id once the store is open again"))
         self.root.cancel()
         try:
@@ -139,15 +139,7 @@ class Engine:
         self.committer.finish(refuse=self.closed)
         if self._committing is None:
             return
-        patience = asyncio.get_running_loop().call_later(FLUSH_S, self._give_up)
-        try:
-            await outlast([self._committing])
-        finally:
-            patience.cancel()
-
-    def _give_up(self) -> None:
-        if self.committer.failing_since is not None:
-            self.committer.abandon()
+        await outlast([self._committing], timeout_s=FLUSH_S)
 
     def _fail(self, failure: BaseException) -> None:
         failed = DispatcherFailed(f"it failed inside and was stopped: {failure!r}")

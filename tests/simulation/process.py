@@ -14,8 +14,9 @@ from cabrank import App, Dispatcher, JobContext, StoreUnavailable
 from cabrank.engine import FLUSH_S, STUBBORN_S
 from cabrank.job import number_of
 from cabrank.settings import STORE_BOUND, Settings
-from cabrank.stores.contract import Capabilities
+from cabrank.stores.contract import SUSPECT_CRASHES, Capabilities
 from cabrank.stores.memory import Ledger, MemoryStore
+from cabrank.stores.memory.ledger import Run
 from cabrank.testing import CALM, Faults, FaultyStore, memory_lease
 from tests.simulation import loop as simulated
 from tests.simulation.clock import VirtualClock
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 # The ledger outlives every process and is open to all, as a file or a server is.
 SHARED = Capabilities(durable=True, shared=True, judges_room=False, bound=STORE_BOUND, promise="simulated")
+OFFSET_S = 30.0  # how wrong a process's wall clock may be; only due times that it states are then off
 SLACK_S = 8.0  # what a stop may take beyond its grace and its patience, for the longest way there and back
 
 
@@ -50,8 +52,10 @@ class Process:
         self._loop = loop
         self._settings = settings
         self._rng = rng
+        self._clock = VirtualClock(loop, offset_s=rng.choice((0.0, -OFFSET_S, OFFSET_S)))
         self._lives: list[simulated.Life] = []
         self._running: Counter[str] = Counter()
+        self._suspects = 0
         self._stopping = False
 
     # ------------------------------------------------------------------------------------------------------------- life
@@ -61,6 +65,7 @@ class Process:
         life = Process.Life(self, len(self._lives) + 1)
         self._lives.append(life)
         self._running.clear()
+        self._suspects = 0
         self._stopping = False
         self.up = False
         self._context = contextvars.Context()
@@ -75,11 +80,6 @@ class Process:
     @property
     def life(self) -> simulated.Life:
         return self._lives[-1]
-
-    @property
-    def ended(self) -> bool:
-        """Whether it was killed, or has stopped."""
-        return self.life.dead
 
     def kill(self) -> None:
         """As SIGKILL."""
@@ -141,9 +141,7 @@ class Process:
                 capabilities=SHARED,
                 expire=memory_lease(self.connection),
             )
-            self.dispatcher = Dispatcher(
-                self._app, store=self.store, settings=self._settings, clock=VirtualClock(self._loop), rng=self._rng
-            )
+            self.dispatcher = Dispatcher(self._app, store=self.store, settings=self._settings, clock=self._clock, rng=self._rng)
             try:
                 await self.dispatcher.__aenter__()
             except StoreUnavailable:
@@ -173,6 +171,9 @@ class Process:
             self.record.violated("I6", f"{life.name} runs {self._running[queue]} jobs of {queue!r}, it has {most} workers")
         if self._stopping:
             self.record.violated("I7", f"{life.name} started job {id} after it was told to stop")
+        self._suspects += (suspect := self._crashes(id, job.run) >= SUSPECT_CRASHES)
+        if self._suspects and self._running.total() > 1:
+            self.record.violated("I21", f"{life.name} started job {id} beside another, and one of them is a suspect")
         try:
             yield
         except BaseException as error:
@@ -180,6 +181,11 @@ class Process:
             raise
         finally:
             self._running[queue] -= 1
+            self._suspects -= suspect
+
+    def _crashes(self, id: int, run: int) -> int:
+        row = self._ledger.rows.get(id)
+        return row.lease.crashes if isinstance(row, Run) and row.lease.run == run else 0
 
     def returned(self, job: JobContext) -> None:
         """A run is about to return."""

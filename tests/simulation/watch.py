@@ -31,7 +31,6 @@ class Watch:
         self.tokens: dict[str, int] = {}
         self.done: dict[int, int] = {}
         """The run that made each finished job done."""
-        self.steps = 0
         self._ledger = ledger
         self._record = record
         self._bound = bound
@@ -40,7 +39,6 @@ class Watch:
 
     def step(self, holder: int = 0) -> None:
         """Look at every row. Called by the ledger when it has changed."""
-        self.steps += 1
         before, now = self._seen, {id: self._look(id, row) for id, row in self._ledger.rows.items()}
         self._seen = now
         admitted: set[str] = set()

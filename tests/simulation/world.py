@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -12,7 +13,8 @@ from unittest.mock import patch
 import msgspec
 
 from cabrank import dispatcher, engine
-from cabrank.states import UNFINISHED, State
+from cabrank.events import logger
+from cabrank.states import UNFINISHED
 from cabrank.stores.memory import Ledger
 from tests.simulation.client import client
 from tests.simulation.clock import VirtualClock
@@ -40,10 +42,10 @@ class Outcome(msgspec.Struct, frozen=True):
 
 def simulate(seed: int, *, tracing: bool = False) -> Outcome:
     """Carry out the plan of a seed."""
-    with _coarse_polls():
-        loop = SimulatedLoop(Random(seed + 1))
-        world = _World(draw(seed), loop)
-        world.record.tracing = tracing
+    loop = SimulatedLoop(Random(seed + 1))
+    world = _World(draw(seed), loop)
+    world.record.tracing = tracing
+    with _coarse_polls(), _log_into(world.record):
         try:
             loop.run_until_complete(world.run())
         except Deadlock as deadlock:
@@ -59,6 +61,27 @@ def _coarse_polls() -> Iterator[None]:
     """Poll less often than in production: each poll of each process costs as much as the event that it may find."""
     with patch.object(engine, "ELSEWHERE_S", 0.2), patch.object(dispatcher, "TIMEOUT_SWEEP_S", 0.1):
         yield
+
+
+@contextlib.contextmanager
+def _log_into(record: Record) -> Iterator[None]:
+    """What the program logs goes into the trace."""
+    log = _Log(record)
+    with patch.object(logger, "propagate", False):
+        logger.addHandler(log)
+        try:
+            yield
+        finally:
+            logger.removeHandler(log)
+
+
+class _Log(logging.Handler):
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self._record = record
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._record.note(f"log: {record.getMessage()}")
 
 
 class _World:
@@ -94,6 +117,8 @@ class _World:
             await self._end()
 
     def bury(self) -> None:
+        """Tidy up. What the `finally` blocks of the killed say is no part of the run."""
+        self.record.tracing = False
         for process in self._processes:
             process.bury()
 
@@ -193,6 +218,3 @@ class _World:
 
     def _complained(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.record.violated("I19", f"the event loop complains: {context.get('message')}: {context.get('exception')!r}")
-
-
-__all__ = ["Outcome", "State", "simulate"]

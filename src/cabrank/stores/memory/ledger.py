@@ -14,7 +14,7 @@ from cabrank.clock import Clock
 from cabrank.job import Job, Lease, Settlement
 from cabrank.settings import Bound, Settings
 from cabrank.states import TRANSITIONS, Cause, State
-from cabrank.stores.contract import ID_BLOCK, STORED, Admission, Submission, Terms, Turn, Verdict
+from cabrank.stores.contract import ID_BLOCK, STORED, Admission, Submission, Terms, Verdict
 from cabrank.stores.memory.kept import Kept
 from cabrank.stores.memory.line import Line
 
@@ -49,8 +49,6 @@ class Holder(msgspec.Struct):
 
     terms: Terms
     expires_at: float = math.inf
-    number: int = 0
-    last: Turn | None = None
 
 
 Row = Job | Run | Shelved

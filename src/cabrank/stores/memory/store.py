@@ -32,6 +32,7 @@ class MemoryStore:
         self._terms: Terms | None = None
         self._arrived: asyncio.Event | None = None
         self._suspect = False
+        self._last: tuple[int, Turn] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -73,13 +74,12 @@ class MemoryStore:
 
     async def turn(self, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
         """See `Store.turn`."""
-        holder = self.ledger.holders.get(self.holder)
-        if holder is not None and holder.number == number and holder.last is not None:
-            return holder.last
+        if self._last is not None and self._last[0] == number:
+            return self._last[1]
         self.ledger.take_back_expired()
         holder = self._alive()
         turn = self._take_turn(holder, new, settlements, want)
-        holder.number, holder.last = number, turn
+        self._last = (number, turn)
         if settlements or turn.leases or (new and any(answer.verdict is Verdict.STORED for answer in turn.admitted)):
             self.ledger.tell(self.holder)
         return turn

@@ -1,0 +1,185 @@
+"""Bugs planted into the real code, one at a time: a simulation that finds none of them proves nothing.
+
+`python -m tests.simulation.planted --table` prints how many seeds it takes to catch each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from unittest.mock import patch
+
+import msgspec
+
+from cabrank import Dispatcher
+from cabrank.committer import Answered, Committer
+from cabrank.job import Lease, Settlement
+from cabrank.policy import Interrupted, Outcome
+from cabrank.pool import WorkerPool
+from cabrank.queue import JobQueue
+from cabrank.settings import Bound, Settings
+from cabrank.stores.contract import STORED, Admission, Submission, Turn, Want
+from cabrank.stores.memory import Ledger, MemoryStore
+from cabrank.stores.memory.ledger import Run
+from tests.simulation.world import simulate
+
+MOST_SEEDS = 100
+
+
+class Bug(msgspec.Struct, frozen=True):
+    """What is wrong, in words, and how to make it so."""
+
+    name: str
+    plant: Callable[[], AbstractContextManager[object]]
+
+
+class Catch(msgspec.Struct, frozen=True):
+    """How a bug was caught: after how many seeds, and by what."""
+
+    seeds: int
+    violation: str
+
+    @property
+    def invariant(self) -> str:
+        """Its number."""
+        return self.violation.partition(":")[0]
+
+
+def catch(bug: Bug) -> Catch | None:
+    """The first violation that the planted bug causes, if it causes any within `MOST_SEEDS`."""
+    with bug.plant():
+        for seed in range(MOST_SEEDS):
+            if violations := simulate(seed).violations:
+                return Catch(seed + 1, violations[0])
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------------------- bugs
+
+
+def _no_fence() -> AbstractContextManager[object]:
+    """A run that returns makes the job done, whoever holds its lease by then."""
+    finish = Ledger.finish
+
+    def finish_any(self: Ledger, returned: Sequence[Settlement]) -> list[Settlement]:
+        held = [(settlement, self.rows.get(settlement.id)) for settlement in returned]
+        return finish(self, [msgspec.structs.replace(one, run=row.lease.run) if isinstance(row, Run) else one for one, row in held])
+
+    return patch.object(Ledger, "finish", finish_any)
+
+
+def _ack_before_commit() -> AbstractContextManager[object]:
+    """What comes without a key is acknowledged when it is on its way."""
+    offer = Committer.offer
+
+    def offer_and_answer(self: Committer, submission: Submission, answered: Answered, *, patient: bool, size: int) -> None:
+        if not submission.key:
+            answered(STORED)
+        offer(self, submission, _ignore if not submission.key else answered, patient=patient, size=size)
+
+    return patch.object(Committer, "offer", offer_and_answer)
+
+
+def _ignore(_answer: object) -> None:
+    pass
+
+
+def _swallow() -> AbstractContextManager[object]:
+    """A worker that is stopped leaves without handing its job back."""
+    report = Dispatcher._report
+
+    def report_unless_interrupted(self: Dispatcher, lease: Lease, outcome: Outcome) -> None:
+        if not isinstance(outcome, Interrupted):
+            report(self, lease, outcome)
+
+    return patch.object(Dispatcher, "_report", report_unless_interrupted)
+
+
+def _lost_wake_up() -> AbstractContextManager[object]:
+    """Between looking at the queue and standing in the rank a job may come, and nobody is woken for it."""
+    stand_in_rank = WorkerPool._stand_in_rank
+
+    async def stand_in_rank_late(self: WorkerPool) -> None:
+        await asyncio.sleep(0)
+        await stand_in_rank(self)
+
+    return patch.object(WorkerPool, "_stand_in_rank", stand_in_rank_late)
+
+
+def _unbounded() -> AbstractContextManager[object]:
+    """Every submission finds room."""
+    judge = Ledger.judge
+
+    def judge_full_as_stored(self: Ledger, submission: Submission, settings: Settings, bound: Bound) -> Admission:
+        return judge(self, submission, msgspec.structs.replace(settings, max_queue=1_000_000), bound)
+
+    return patch.object(Ledger, "judge", judge_full_as_stored)
+
+
+def _turn_done_twice() -> AbstractContextManager[object]:
+    """A turn whose reply was lost is done once more when it is sent again."""
+    turn = MemoryStore.turn
+
+    async def turn_again(
+        self: MemoryStore, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]
+    ) -> Turn:
+        self._last = None
+        return await turn(self, number, new=new, settlements=settlements, want=want)
+
+    return patch.object(MemoryStore, "turn", turn_again)
+
+
+def _suspect_in_company() -> AbstractContextManager[object]:
+    """Every pool says that nothing else runs in its process."""
+    want = JobQueue.want
+
+    def want_as_if_alone(self: JobQueue, *, idle: int, workers: int, alone: bool) -> Want:
+        return want(self, idle=idle, workers=workers, alone=True)
+
+    return patch.object(JobQueue, "want", want_as_if_alone)
+
+
+BUGS = (
+    Bug("no fence", _no_fence),
+    Bug("ack before commit", _ack_before_commit),
+    Bug("a quitting worker swallows its job", _swallow),
+    Bug("a lost wake-up", _lost_wake_up),
+    Bug("an unbounded queue", _unbounded),
+    Bug("a turn sent again is done again", _turn_done_twice),
+    Bug("a suspect runs beside others", _suspect_in_company),
+)
+
+
+# ------------------------------------------------------------------------------------------------------------------ table
+
+
+def table() -> tuple[list[str], bool]:
+    """The lines of the table, and whether every bug was caught."""
+    caught = [(bug.name, catch(bug)) for bug in BUGS]
+    width = max(len(name) for name, _ in caught)
+    lines = [f"| {'bug':{width}} | seeds until caught | invariant |", f"| {'-' * width} | ------------------ | --------- |"]
+    for name, how in caught:
+        seeds, invariant = ("never", "") if how is None else (how.seeds, how.invariant)
+        lines.append(f"| {name:{width}} | {seeds:>18} | {invariant:9} |")
+    return lines, all(how is not None for _, how in caught)
+
+
+def main() -> int:
+    """Print the table, or what the first violation of each bug was; 1 if one was not caught."""
+    parser = argparse.ArgumentParser(description="Plant each bug and simulate until it is caught.")
+    parser.add_argument("--table", action="store_true", help="as it stands in docs/internals/simulation.md")
+    if parser.parse_args().table:
+        lines, complete = table()
+        print(*lines, sep="\n")
+        return not complete
+    caught = [(bug, catch(bug)) for bug in BUGS]
+    for bug, how in caught:
+        print(f"{bug.name}: " + ("not caught" if how is None else f"seed {how.seeds - 1}: {how.violation}"))
+    return any(how is None for _, how in caught)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
