@@ -155,7 +155,7 @@ def get(path: str) -> bytes:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the event loop run until `condition` holds."""
-    while not condition():  # noqa: ASYNC110 -- what is waited for happens inside the server, which publishes no event for tests
+    while not condition():
         await asyncio.sleep(0)
 
 
