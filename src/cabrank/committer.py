@@ -15,7 +15,7 @@ from cabrank.clock import Clock
 from cabrank.errors import CabrankError, StoreUnavailable
 from cabrank.events import Counters, Events, JobsAdmitted, JobsClaimed, JobsSettled, LeasesLost, TurnFailed
 from cabrank.job import Job, Lease, Settlement
-from cabrank.states import Cause
+from cabrank.states import TRANSITIONS, Cause, State
 from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Store, Submission, Turn, Verdict, Want
 
 AGAIN_BASE_S, AGAIN_CAP_S = 0.02, 2.0  # wait before a turn is sent again, full jitter: a store that restarts is found within 2 s
@@ -133,6 +133,11 @@ class Committer:
         if self._awake is not None and not self._awake.done():
             self._awake.set_result(None)
 
+    async def caught_up(self) -> None:
+        """Return when the store has what `add` brought; such a store takes its turns without being waited for."""
+        while self._slice and not self._finishing:
+            await self._clock.sleep(0)
+
     @property
     def unsettled(self) -> int:
         """Settlements that no turn has taken yet."""
@@ -179,17 +184,20 @@ class Committer:
 
     async def run(self) -> None:
         """Take one turn after another until `finish`."""
-        while True:
+        while not self._over():
             await self._something_to_do()
-            if self._abandoned or (self._finishing and self.idle):
-                self._wake_when_due(None)
-                return
+            if self._over():
+                break
             batch = self._gather()
             self._in_flight, self._sent = True, batch.offers
             turn = await self._send(batch)
             self._in_flight, self._sent = False, []
             if turn is not None:
                 self._deliver(batch, turn)
+        self._wake_when_due(None)
+
+    def _over(self) -> bool:
+        return self._abandoned or (self._finishing and self.idle)
 
     async def listen(self) -> None:
         """Look at the store whenever something may have arrived in it from elsewhere."""
@@ -270,7 +278,7 @@ class Committer:
     def _deliver(self, batch: Batch, turn: Turn) -> None:
         """Tell everybody what the turn did, in the order of the route: settled, admitted, claimed."""
         if batch.settlements:
-            self._tell_settled(batch.settlements, turn.lost)
+            self._tell_settled(batch.settlements, turn)
         self._tell_admitted(batch, turn.admitted)
         if turn.leases:
             self._room = True
@@ -286,14 +294,22 @@ class Committer:
             self.wake()
         self._wake_when_due(turn.next_due_s)
 
-    def _tell_settled(self, settlements: Sequence[Settlement], lost: Sequence[tuple[int, int]]) -> None:
+    def _tell_settled(self, settlements: Sequence[Settlement], turn: Turn) -> None:
         self._room = True
-        if lost:
-            self._counters.lost += len(lost)
-            gone = frozenset(lost)
+        if turn.lost:
+            self._counters.lost += len(turn.lost)
+            gone = frozenset(turn.lost)
             settlements = [settlement for settlement in settlements if (settlement.id, settlement.run) not in gone]
             if self._events:
-                self._events.publish(LeasesLost(lost))
+                self._events.publish(LeasesLost(turn.lost))
+        if turn.cancels:
+            ended = frozenset(turn.cancels)
+            settlements = [
+                msgspec.structs.replace(settlement, cause=Cause.CANCELLED)
+                if (settlement.id, settlement.run) in ended and TRANSITIONS[State.RUNNING, settlement.cause] is State.WAITING
+                else settlement
+                for settlement in settlements
+            ]
         _count(self._counters, settlements)
         self._settled(settlements)
         if self._events:

@@ -71,6 +71,7 @@ class Dispatcher(Intake):
         self._stopping = False
         self._suspect_waits = False
         self._suspect_runs = False
+        self.engine.on_failure = self._let_go
         self._hurry: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -94,7 +95,10 @@ class Dispatcher(Intake):
         """
         if grace_s == 0 and self._hurry is not None and not self._hurry.done():
             self._hurry.set_result(None)
-        await self.engine.close(lambda: self._finish(self.settings.grace_s if grace_s is None else grace_s))
+        try:
+            await self.engine.close(lambda: self._finish(self.settings.grace_s if grace_s is None else grace_s))
+        finally:
+            await self._resources.close()
 
     async def join(self) -> None:
         """Wait until nothing waits or runs: in this process, and in the store's queues that it serves.
@@ -184,15 +188,32 @@ class Dispatcher(Intake):
         try:
             if not self.engine.store.capabilities.durable:
                 await self._drain(ends_at)
+            self._close_pools()
+            await self._let_finish(ends_at)
         finally:
-            self._stopping = True
-            for pool in self.pools.values():
-                for lease in pool.close():
-                    self._report(lease, Interrupted())
-            try:
-                await outlast(self._working, timeout_s=ends_at - loop.time(), until=self._hurry)
-            finally:
-                await self._interrupt()
+            self._close_pools()
+            await self._interrupt()
+
+    def _close_pools(self) -> None:
+        self._stopping = True
+        for lease in (lease for pool in self.pools.values() for lease in pool.close()):
+            self._report(lease, Interrupted())
+
+    async def _let_finish(self, ends_at: float) -> None:
+        """Wait for what runs, until the grace is over, somebody is in a hurry, or this is cancelled."""
+        assert self._hurry is not None  # noqa: S101 -- for the type checker
+        loop = asyncio.get_running_loop()
+        while (left_s := ends_at - loop.time()) > 0 and not self._hurry.done():
+            pending = [one for one in self._working if not one.done()]
+            if not pending:
+                return
+            await asyncio.wait([*pending, self._hurry], timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+
+    def _let_go(self) -> None:
+        """Something failed: nothing is recorded any more, so nothing is started either."""
+        self._stopping = True
+        for pool in self.pools.values():
+            pool.close()
 
     async def _drain(self, ends_at: float) -> None:
         loop = asyncio.get_running_loop()
@@ -211,4 +232,3 @@ class Dispatcher(Intake):
             for lease in (lease for pool in self.pools.values() for lease in pool.running):
                 logger.error("job %d of %s did not stop and is left behind; its job is handed back", lease.job.id, lease.job.handler)
                 self._report(lease, Interrupted())
-            await self._resources.close()

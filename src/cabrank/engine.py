@@ -10,7 +10,6 @@ from random import Random
 
 from cabrank.app import App
 from cabrank.clock import Clock
-from cabrank.codec import PayloadCodec
 from cabrank.committer import Committer
 from cabrank.errors import CabrankError, DispatcherFailed, IntakeClosed, NotEntered, StoreUnavailable, UsedAfterFork
 from cabrank.events import Counters, Events
@@ -41,12 +40,14 @@ class Engine:
         self.clock = clock
         self.events = Events()
         self.counters = Counters()
-        self.handles = Handles(store, self._codec_of)
+        self.handles = Handles(store, lambda: self.committer.caught_up())  # noqa: PLW0108 -- it is made below
         self.ids = Ids(store)
         self.committer = Committer(store, clock=clock, rng=rng, events=self.events, counters=self.counters, settled=self._settled)
         self.root = Root(name, on_failure=self._fail)
         self.closed: CabrankError | None = NotEntered(f"the {name} is used before it was entered: use `async with`")
         """Why nothing is taken on; None while it is."""
+        self.on_failure: Callable[[], None] | None = None
+        """Called when something inside has failed, before anything is cancelled because of it."""
         self._committing: asyncio.Task[None] | None = None
         self._stopped: asyncio.Event | None = None
         self._progress: list[asyncio.Future[None]] = []
@@ -71,8 +72,8 @@ class Engine:
             raise
         self._committing = self.root.start(self.committer.run(), name="committer")
         self.root.start(keep_up([*self._duties(), *duties], self.clock), name="upkeep")
-        if self.store.capabilities.shared:
-            self.root.start(self.committer.listen(), name="arrivals")
+        self.root.start(keep_up(self._inquiries(), self.clock), name="inquiries")
+        self.root.start(self.committer.listen(), name="arrivals")
         self.closed = None
         _open_engines.add(self)
 
@@ -80,7 +81,11 @@ class Engine:
         """Return when something was settled, `until` is done, or the time is up."""
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._progress.append(settled)
-        await asyncio.wait([settled] if until is None else [settled, until], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait([settled] if until is None else [settled, until], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if settled in self._progress:
+                self._progress.remove(settled)
 
     def check_running(self) -> None:
         """Raise what failed inside, if something did."""
@@ -145,6 +150,8 @@ class Engine:
         failed = DispatcherFailed(f"it failed inside and was stopped: {failure!r}")
         failed.__cause__ = failure
         self.closed = failed
+        if self.on_failure is not None:
+            self.on_failure()
         self.committer.refuse_all(failed)
         self.handles.fail(failed)
 
@@ -165,12 +172,15 @@ class Engine:
         return Terms(handlers=frozenset(handlers), settings=self.settings, max_crashes=crashes)
 
     def _duties(self) -> list[Duty]:
-        duties = [
+        return [
             Duty(self.settings.sweep_s, self.committer.wake),
             Duty(ROOM_S, self.committer.retry_line),
-            Duty(ROOM_S, self._refill_ids),
             Duty(PRUNE_S, self.handles.prune),
         ]
+
+    def _inquiries(self) -> list[Duty]:
+        """What asks the store and waits for it: apart from the other duties, which must not wait with it."""
+        duties = [Duty(ROOM_S, self._refill_ids)]
         if self.store.capabilities.shared:
             duties.append(Duty(ELSEWHERE_S, self._look_elsewhere))
         return duties
@@ -187,10 +197,6 @@ class Engine:
             await self.handles.look_elsewhere()
         except StoreUnavailable:
             return  # who waits goes on waiting, and this duty comes round
-
-    def _codec_of(self, handler: str) -> PayloadCodec | None:
-        found = self.app.handlers.get(handler)
-        return None if found is None else found.codec
 
 
 def _after_fork_in_child() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
+
+import msgspec
 
 from cabrank.codec import PayloadCodec
 from cabrank.errors import JobCancelled, JobExpired, JobFailed, ResultGone, UnknownJob
@@ -19,11 +21,12 @@ R = TypeVar("R")
 class JobHandle(Generic[R]):
     """One submitted job. Dropping it costs nothing and stops nothing."""
 
-    __slots__ = ("__weakref__", "_bare", "_handles", "_settlement", "number")
+    __slots__ = ("__weakref__", "_bare", "_codec", "_handles", "_settlement", "number")
 
-    def __init__(self, number: int, handles: Handles, *, bare: bool = False) -> None:
+    def __init__(self, number: int, handles: Handles, *, codec: PayloadCodec | None = None, bare: bool = False) -> None:
         self.number = number
         self._handles = handles
+        self._codec = codec
         self._bare = bare
         self._settlement: Settlement | None = None
 
@@ -45,11 +48,12 @@ class JobHandle(Generic[R]):
         """
         if self._settlement is not None:
             return TRANSITIONS[State.RUNNING, self._settlement.cause]
+        await self._handles.caught_up()
         return (await self._handles.record(self.number)).state
 
     async def cancel(self) -> bool:
         """Cancel the job. False: it had ended. A running one is asked to stop; whoever settles first wins."""
-        return self._settlement is None and await self._handles.store.cancel(self.number)
+        return self._settlement is None and await self._handles.cancel(self.number)
 
     async def result(self, *, timeout_s: float | None = None) -> R:
         """What the handler returned, once it has.
@@ -68,7 +72,7 @@ class JobHandle(Generic[R]):
         async with asyncio.timeout(timeout_s):
             if self._settlement is None:
                 self._settlement = await self._handles.settlement(self)
-        return cast(R, _result_of(self.id, self._settlement, bare=self._bare))
+        return cast(R, _result_of(self.id, self._settlement, self._codec, bare=self._bare))
 
     def learn(self, settlement: Settlement) -> None:
         """Its job has ended."""
@@ -81,17 +85,18 @@ class JobHandle(Generic[R]):
 class Handles:
     """The handles that still live, so that each learns its job's outcome when it is recorded."""
 
-    def __init__(self, store: Inspector, codec_of: Callable[[str], PayloadCodec | None]) -> None:
+    def __init__(self, store: Inspector, caught_up: Callable[[], Awaitable[None]]) -> None:
         self.store = store
+        self.caught_up = caught_up
+        """Waits until the store has all that was submitted: a job that found room at once goes there with the next turn."""
         self.prefix = ""
         self._live: dict[int, weakref.ref[JobHandle[Any]]] = {}
         self._waiting: dict[int, list[asyncio.Future[Settlement]]] = {}
-        self._codec_of = codec_of
         self._over: Exception | None = None
 
-    def hold(self, number: int, *, bare: bool) -> JobHandle[Any]:
+    def hold(self, number: int, codec: PayloadCodec, *, bare: bool) -> JobHandle[Any]:
         """A handle for a job that was submitted just now; `bare` if no app registered what it calls."""
-        handle: JobHandle[Any] = JobHandle(number, self, bare=bare)
+        handle: JobHandle[Any] = JobHandle(number, self, codec=codec, bare=bare)
         self._live[number] = weakref.ref(handle)
         return handle
 
@@ -137,9 +142,10 @@ class Handles:
     async def settlement(self, handle: JobHandle[Any]) -> Settlement:
         """Wait for the outcome of a job that has not ended as far as this process knows."""
         if handle.number not in self._live:  # not from here, or from a bulk submit: it may have ended already
+            await self.caught_up()
             record = await self.record(handle.number)
             if record.state not in UNFINISHED:
-                return self._settlement_of(record)
+                return _settlement_of(record)
         if self._over is not None:
             raise self._over
         waiter: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
@@ -159,23 +165,33 @@ class Handles:
             return
         asked = tuple(self._waiting)  # more may come while the store looks
         records = await self.store.find(asked)
-        self.settled([self._settlement_of(record) for record in records.values() if record.state not in UNFINISHED])
+        self.settled([_settlement_of(record) for record in records.values() if record.state not in UNFINISHED])
         for number in (number for number in asked if number not in records):
             for waiter in self._waiting.pop(number, ()):
                 if not waiter.done():
                     waiter.set_exception(ResultGone(f"job {text_id(self.prefix, number)} ended and is no longer kept"))
 
-    def _settlement_of(self, record: JobRecord) -> Settlement:
-        cause = {state: cause for (before, cause), state in TRANSITIONS.items() if before is State.RUNNING}[record.state]
-        codec = self._codec_of(record.handler)
-        value = record.value if codec is None or record.result is None else codec.decode_result(record.result)
-        return Settlement(record.id, record.run, cause, reason=record.reason, error=record.error, value=value)
+    async def cancel(self, number: int) -> bool:
+        """Cancel a job. One that waited has ended with that, and no turn will tell its handles."""
+        await self.caught_up()
+        cancelled = await self.store.cancel(number)
+        if cancelled:
+            records = await self.store.find([number])
+            self.settled([_settlement_of(record) for record in records.values() if record.state not in UNFINISHED])
+        return cancelled
 
 
-def _result_of(id: str, settlement: Settlement, *, bare: bool) -> object:
+def _settlement_of(record: JobRecord) -> Settlement:
+    cause = {state: cause for (before, cause), state in TRANSITIONS.items() if before is State.RUNNING}[record.state]
+    return Settlement(record.id, record.run, cause, reason=record.reason, error=record.error, result=record.result, value=record.value)
+
+
+def _result_of(id: str, settlement: Settlement, codec: PayloadCodec | None, *, bare: bool) -> object:
     match settlement.cause:
         case Cause.RETURNED:
-            return settlement.value
+            if settlement.value is not None or settlement.result is None:
+                return settlement.value
+            return msgspec.json.decode(settlement.result) if codec is None else codec.decode_result(settlement.result)
         case Cause.CANCELLED:
             raise JobCancelled(f"job {id} was cancelled")
         case Cause.DROPPED:
@@ -189,9 +205,10 @@ def _result_of(id: str, settlement: Settlement, *, bare: bool) -> object:
 class JobHandles(Sequence[JobHandle[R]]):
     """The handles of a bulk submit, each built when it is asked for: a million of them cost a few numbers."""
 
-    def __init__(self, blocks: Sequence[range], handles: Handles, *, bare: bool) -> None:
+    def __init__(self, blocks: Sequence[range], handles: Handles, *, codec: PayloadCodec, bare: bool) -> None:
         self._blocks = blocks
         self._handles = handles
+        self._codec = codec
         self._bare = bare
 
     def __len__(self) -> int:
@@ -215,4 +232,4 @@ class JobHandles(Sequence[JobHandle[R]]):
         raise IndexError(f"there are {len(self)} handles")
 
     def _handle(self, number: int) -> JobHandle[R]:
-        return JobHandle(number, self._handles, bare=self._bare)
+        return JobHandle(number, self._handles, codec=self._codec, bare=self._bare)

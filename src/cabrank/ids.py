@@ -29,6 +29,10 @@ class Ids:
         self._next = first + count
         return first
 
+    def enough(self, count: int) -> bool:
+        """Whether `count` ids can be taken without asking the store."""
+        return bool(self._following) or self._end - self._next >= count
+
     @property
     def low(self) -> bool:
         """Whether the next block should be fetched now."""

@@ -131,6 +131,8 @@ class Intake:
         source = iter(items)
         while batch := list(islice(source, chunk)):
             self.engine.check_open()
+            if not self.engine.ids.enough(len(batch)):
+                await self.engine.ids.refill()
             jobs = self.drafts.many(handler, function, batch, options)
             blocks.append(range(jobs[0].id, jobs[0].id + len(jobs)))
             committed = self._offered(Submission(jobs=jobs), patient=True)
@@ -139,7 +141,9 @@ class Intake:
             before = committed
         if before is not None:
             _accepted(await before, "")
-        handles: JobHandles[Any] = JobHandles(blocks, self.engine.handles, bare=self.drafts.is_bare(handler))
+        handles: JobHandles[Any] = JobHandles(
+            blocks, self.engine.handles, codec=handler.codec, bare=self.drafts.is_bare(handler)
+        )
         return handles
 
     def handle(self, id: str) -> JobHandle[Any]:
@@ -192,13 +196,16 @@ class Intake:
         self.engine.check_open()
         drafts = self.drafts
         handler = drafts.handler_of(function)
+        if not self.engine.ids.enough(1):
+            await self.engine.ids.refill()
         job = drafts.job(handler, function, args, Options(**when) if when else PLAIN)
         submission = Submission(jobs=(job,), key=key, digest=_digest(job) if key else b"")
-        number = job.id
+        bare = job.function is not None
         if not (self._judges and self._taken(submission)):
-            admission = await self._offered(submission, patient=patient)
-            number = _accepted(admission, key) or number
-        return self.engine.handles.hold(number, bare=job.function is not None)
+            first = _accepted(await self._offered(submission, patient=patient), key)
+            if first:  # it may have ended long ago
+                return JobHandle(first, self.engine.handles, codec=handler.codec, bare=bare)
+        return self.engine.handles.hold(job.id, handler.codec, bare=bare)
 
     def _taken(self, submission: Submission) -> bool:
         """Take it on here and now, if the store can judge that and there is room."""

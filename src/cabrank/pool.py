@@ -109,6 +109,8 @@ class WorkerPool:
     def close(self) -> list[Lease]:
         """Let no worker take another job. The idle ones leave; what had not started comes back."""
         self._closed = True
+        for worker in self._workers:
+            worker.closing = True
         while self._rank:
             seat = self._rank.popleft()
             if not seat.done():
@@ -157,7 +159,8 @@ class WorkerPool:
             await seat
         except asyncio.CancelledError:
             if seat.cancelled():
-                self._rank.remove(seat)
+                if seat in self._rank:  # else hiring has passed over it
+                    self._rank.remove(seat)
             else:  # hired and cancelled in the same turn of the loop: the wake-up goes on to the next in the rank
                 self._hired = False
                 self.hire()

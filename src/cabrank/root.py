@@ -33,7 +33,9 @@ class Root:
         if self._group is None:
             child.close()
             raise RuntimeError("the root task is not open")
-        return self._group.create_task(child, name=f"{self._name}/{name}", context=context)
+        started = self._group.create_task(child, name=f"{self._name}/{name}", context=context)
+        started.add_done_callback(self._ended)
+        return started
 
     async def close(self, *, patience_s: float) -> None:
         """Wait until every child has ended; leave those behind that do not end within `patience_s` of being told to.
@@ -49,6 +51,13 @@ class Root:
         if self._task is not None:
             self._task.cancel()
 
+    def _ended(self, child: asyncio.Task[None]) -> None:
+        """Tell the first failure at once: the other children may take their time to end."""
+        failure = None if child.cancelled() else child.exception()
+        if failure is not None and self.failure is None:
+            self.failure = failure
+            self._on_failure(failure)
+
     async def _hold(self, up: asyncio.Event) -> None:
         try:
             async with asyncio.TaskGroup() as self._group:
@@ -56,31 +65,24 @@ class Root:
                 await self._over.wait()
         except asyncio.CancelledError:
             pass
-        except BaseExceptionGroup as group:
-            self.failure = group.exceptions[0] if len(group.exceptions) == 1 else group
-            self._on_failure(self.failure)
+        except BaseExceptionGroup:
+            pass  # `_ended` has told
         finally:
             self._group = None
 
 
-async def outlast(
-    futures: Sequence[asyncio.Future[Any]], *, timeout_s: float | None = None, until: asyncio.Future[Any] | None = None
-) -> None:
-    """Wait until all `futures` are done, `until` is, or the time is up, whatever cancels come; one that came is raised at the end."""
+async def outlast(futures: Sequence[asyncio.Future[Any]], *, timeout_s: float | None = None) -> None:
+    """Wait until all `futures` are done or the time is up, whatever cancels come; one that came is raised at the end."""
     loop = asyncio.get_running_loop()
     ends_at = None if timeout_s is None else loop.time() + timeout_s
     cancelled: asyncio.CancelledError | None = None
     while pending := [future for future in futures if not future.done()]:
         left = None if ends_at is None else ends_at - loop.time()
-        if (left is not None and left <= 0) or (until is not None and until.done()):
+        if left is not None and left <= 0:
             break
         try:
-            await asyncio.wait([*pending, until] if until is not None else pending, timeout=left, return_when=_which(until))
+            await asyncio.wait(pending, timeout=left)
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
         raise cancelled
-
-
-def _which(until: asyncio.Future[Any] | None) -> str:
-    return asyncio.ALL_COMPLETED if until is None else asyncio.FIRST_COMPLETED

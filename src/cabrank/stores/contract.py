@@ -158,10 +158,11 @@ class Store(Protocol):
     async def turn(self, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
         """Record `settlements`, admit `new` and lease ready jobs, in one transaction.
 
-        Each submission is admitted whole or not at all, in order. `want` maps a queue to what this holder can take; at most that
-        much comes back leased, by priority, then by the moment it became ready. A job has at most one unexpired lease, on any
-        number of machines. A settlement whose lease was lost changes nothing and comes back in `Turn.lost`. Runs count from 1
-        and are counted here. `number` counts the turns of this holder; one is in flight at a time.
+        Each submission is admitted whole or not at all, in order; behind one that found no room in a queue none is let past it.
+        `want` maps a queue to what this holder can take; at most that much comes back leased, by priority, then by the moment it
+        became ready. A job has at most one unexpired lease, on any number of machines. A settlement whose lease was lost changes
+        nothing and comes back in `Turn.lost`. Runs count from 1 and are counted here. `number` counts the turns of this holder;
+        one is in flight at a time.
 
         Raises:
             StoreUnavailable: whether anything was stored is unknown. The same `number` sent again changes nothing and returns

@@ -20,6 +20,8 @@ class Worker(Protocol):
     """When that began, on the monotonic clock."""
     suspended: bool
     """Whether the last run gave the event loop a turn. The pool resets it."""
+    closing: bool
+    """Whether the pool is closed, so that a cancel which was not asked for ends the worker."""
 
     def run(self, lease: Lease) -> Awaitable[Outcome]:
         """Run the job. Never raises, but for `KeyboardInterrupt` and a cancel of the worker itself."""

@@ -25,6 +25,7 @@ class CoroutineWorker:
         self.lease: Lease | None = None
         self.began_at = 0.0
         self.suspended = False
+        self.closing = False
         self._calls = calls
         self._context = context
         self._task: asyncio.Task[Any] | None = None
@@ -69,7 +70,8 @@ class CoroutineWorker:
             await asyncio.sleep(0)  # before Python 3.13 `uncancel` leaves a cancel that was not yet delivered standing
         except asyncio.CancelledError:
             pass
-        task.uncancel()
+        if task.uncancel():  # there is another cancel, which is meant for the worker
+            raise asyncio.CancelledError
 
     def _resumed(self, step: Any, coroutine: Coroutine[Any, Any, object], yielded: Any) -> Generator[Any, Any, Outcome]:
         while True:
@@ -92,4 +94,6 @@ class CoroutineWorker:
             raise error
         if isinstance(error, asyncio.CancelledError) and self._asked is not None:
             return self._asked
+        if isinstance(error, asyncio.CancelledError) and self.closing and self._task is not None and self._task.cancelling():
+            raise error
         return Raised(error)

@@ -99,7 +99,7 @@ class Ledger:
         """Count a holder out; what it still holds is given back, without a crash."""
         if self.holders.pop(holder, None) is not None:
             for run in self._held_by(holder):
-                self._put_back(run.lease, Cause.RELEASED, 0.0)
+                self._return(run.lease, Cause.RELEASED, 0.0)
             self.tell(holder)
 
     def take_back_expired(self) -> None:
@@ -133,14 +133,19 @@ class Ledger:
             found = self.lines[queue] = Line()
         return found
 
-    def judge(self, submission: Submission, settings: Settings, bound: Bound) -> Admission:
-        """What is to become of a submission. Its room is counted in if it is to be stored."""
+    def judge(self, submission: Submission, settings: Settings, bound: Bound, before: Admission | None = None) -> Admission:
+        """What is to become of a submission. Its room is counted in if it is to be stored.
+
+        `before` is the refusal of one that came before it for the same queue: it is refused too, so that nobody is overtaken.
+        """
         if submission.key:
             receipt = self.receipts.get(submission.key)
             if receipt is not None and receipt[0] > self.clock.now():
                 _, digest, first_id, count = receipt
                 return Admission(Verdict.REPEATED if digest == submission.digest else Verdict.KEY_REUSED, first_id, count)
         if not submission.has_room:
+            if before is not None:
+                return before
             needed: dict[str, list[int]] = {}
             for job in submission.jobs:
                 needed.setdefault(job.queue, []).append(len(job.payload))
@@ -212,10 +217,7 @@ class Ledger:
         lease = row.lease
         cause = settlement.cause
         if TRANSITIONS[State.RUNNING, cause] is State.WAITING:
-            if settlement.id in self.cancelling:
-                self._shelve(lease, State.CANCELLED, "", "")
-            else:
-                self._put_back(lease, cause, settlement.after_s, settlement.error)
+            self._return(lease, cause, settlement.after_s, settlement.error)
         else:
             self._shelve(lease, TRANSITIONS[State.RUNNING, cause], settlement.reason, settlement.error, failed=cause is Cause.GAVE_UP)
         return True
@@ -251,6 +253,13 @@ class Ledger:
             if isinstance(row, Shelved) and row.state is not State.HELD and row.at < before:
                 del self.rows[row.job.id], self._apart[row.job.id]
                 self.history.pop(row.job.id, None)
+
+    def _return(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
+        """Let a job wait again, unless somebody cancelled it while it ran."""
+        if lease.job.id in self.cancelling:
+            self._shelve(lease, State.CANCELLED, "", "")
+        else:
+            self._put_back(lease, cause, after_s, error)
 
     def _put_back(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
         job, now = lease.job, self.clock.now()

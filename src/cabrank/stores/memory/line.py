@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Collection
+from itertools import count
 from operator import attrgetter
 
 from cabrank.job import PRIORITIES, Job
@@ -24,7 +25,8 @@ class Line:
         self.size = 0
         """Their payloads, in bytes."""
         self._ready: tuple[deque[Job], ...] = tuple(deque() for _ in PRIORITIES)
-        self._later: list[tuple[float, int, Job]] = []
+        self._later: list[tuple[float, int, int, Job]] = []
+        self._put = count()  # a cancelled job may stand here twice, due at one moment: jobs are never compared
 
     def __bool__(self) -> bool:
         """Whether a job may be ready."""
@@ -37,21 +39,21 @@ class Line:
             return
         for job in jobs:
             if job.due_at > now:
-                heapq.heappush(self._later, (job.due_at, job.id, job))
+                heapq.heappush(self._later, (job.due_at, job.id, next(self._put), job))
             else:
                 self._ready[job.priority].append(job)
 
     def put_back(self, job: Job, ready_at: float, now: float) -> None:
         """Put a job that had been claimed into the line, to be ready at a moment."""
         if ready_at > now:
-            heapq.heappush(self._later, (ready_at, job.id, job))
+            heapq.heappush(self._later, (ready_at, job.id, next(self._put), job))
         else:
             self._ready[job.priority].append(job)
 
     def promote(self, now: float) -> None:
         """Make those ready whose time has come."""
         while self._later and self._later[0][0] <= now:
-            _, _, job = heapq.heappop(self._later)
+            *_, job = heapq.heappop(self._later)
             self._ready[job.priority].append(job)
 
     def next_due_at(self) -> float | None:

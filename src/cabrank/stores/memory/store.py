@@ -10,15 +10,17 @@ from random import Random
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
 from cabrank.job import BARE, Job, Lease, Settlement
-from cabrank.settings import MEMORY_BOUND
-from cabrank.states import Cause
-from cabrank.stores.contract import SUSPECT_CRASHES, Capabilities, JobRecord, Submission, Tally, Terms, Turn, Verdict, Want
+from cabrank.settings import MEMORY_BOUND, Settings
+from cabrank.states import TRANSITIONS, Cause, State
+from cabrank.stores.contract import SUSPECT_CRASHES, Admission, Capabilities, JobRecord, Submission, Tally, Terms, Turn, Verdict, Want
 from cabrank.stores.memory import inspector
 from cabrank.stores.memory.ledger import NEW, Holder, Ledger, Run
 
 CAPABILITIES = Capabilities(
     durable=False, shared=False, judges_room=True, bound=MEMORY_BOUND, promise="accepted in memory: lost if the process dies"
 )
+
+Fence = tuple[int, int]
 
 _handler, _payload = attrgetter("handler"), attrgetter("payload")
 
@@ -105,10 +107,10 @@ class MemoryStore:
     def _take_turn(self, holder: Holder, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
         ledger = self.ledger
         now = ledger.clock.now()
-        lost = self._settle(settlements, now)
+        lost, cancelled = self._settle(settlements, now)
         for line in ledger.lines.values():
             line.promote(now)
-        admitted = [ledger.judge(submission, holder.terms.settings, MEMORY_BOUND) for submission in new]
+        admitted = self._judge(new, holder.terms.settings)
         for submission, admission in zip(new, admitted, strict=True):
             if admission.verdict is Verdict.STORED:
                 ledger.add(submission.jobs, now)
@@ -121,12 +123,25 @@ class MemoryStore:
             admitted=admitted,
             leases=leases,
             lost=lost,
-            cancels=self._cancels(),
+            cancels=[*cancelled, *self._cancels()],
             next_due_s=None if due_at is None else max(0.0, due_at - now),
             suspect=self._suspect,
         )
 
-    def _settle(self, settlements: Sequence[Settlement], now: float) -> list[tuple[int, int]]:
+    def _judge(self, new: Sequence[Submission], settings: Settings) -> list[Admission]:
+        """One after another; behind one that found no room nobody is let past it."""
+        admitted: list[Admission] = []
+        full: dict[str, Admission] = {}
+        for submission in new:
+            before = next((full[job.queue] for job in submission.jobs if job.queue in full), None) if full else None
+            admission = self.ledger.judge(submission, settings, MEMORY_BOUND, before)
+            if admission.verdict is Verdict.FULL:
+                full.setdefault(admission.queue, admission)
+            admitted.append(admission)
+        return admitted
+
+    def _settle(self, settlements: Sequence[Settlement], now: float) -> tuple[list[Fence], list[Fence]]:
+        """The fences of leases that were lost, and of jobs that were to wait again and had been cancelled."""
         ledger = self.ledger
         returned = [settlement for settlement in settlements if settlement.cause is Cause.RETURNED]
         others = (
@@ -135,8 +150,14 @@ class MemoryStore:
         lost = ledger.finish(returned) if returned else []
         if returned and ledger.kept is not None:
             ledger.kept.add([settlement for settlement in returned if settlement not in lost] if lost else returned, now)
-        lost += [settlement for settlement in others if not ledger.settle(settlement)]
-        return [(settlement.id, settlement.run) for settlement in lost]
+        cancelled: list[Fence] = []
+        for settlement in others:
+            was_cancelled = settlement.id in ledger.cancelling and TRANSITIONS[State.RUNNING, settlement.cause] is State.WAITING
+            if not ledger.settle(settlement):
+                lost.append(settlement)
+            elif was_cancelled:
+                cancelled.append((settlement.id, settlement.run))
+        return [(settlement.id, settlement.run) for settlement in lost], cancelled
 
     def _claim_suspect(self, want: Mapping[str, Want], handlers: frozenset[str]) -> list[Lease]:
         """The suspect that is next in one of the queues, if this holder runs nothing."""

@@ -47,11 +47,14 @@ class Admitter:
         """The answer to each submission, and leases for those new jobs that can start before any that waits."""
         receipts = self._receipts([submission.key for submission in new if submission.key])
         fresh: list[_Receipt] = []
+        full: dict[str, Admission] = {}
         answers: list[Admission] = []
         jobs: list[Job] = []
         for submission in new:
-            answer = self._judge(submission, receipts)
+            answer = self._judge(submission, receipts, full.get(submission.jobs[0].queue))
             answers.append(answer)
+            if answer.verdict is Verdict.FULL:
+                full.setdefault(answer.queue, answer)  # behind one that found no room nobody is let past it
             if answer is STORED:
                 jobs.extend(submission.jobs)
                 if submission.key:
@@ -69,12 +72,14 @@ class Admitter:
         found = self._connection.execute(sql.RECEIPTS, (msgspec.json.encode(keys).decode(), self._now)).get
         return {receipt.key: receipt for receipt in msgspec.json.decode(str(found), type=list[_Receipt])}
 
-    def _judge(self, submission: Submission, receipts: dict[str, _Receipt]) -> Admission:
+    def _judge(self, submission: Submission, receipts: dict[str, _Receipt], before: Admission | None) -> Admission:
         if submission.key:
             receipt = receipts.get(submission.key)
             if receipt is not None:
                 same = receipt.digest == submission.digest.hex()
                 return Admission(Verdict.REPEATED if same else Verdict.KEY_REUSED, receipt.first_id, receipt.jobs)
+        if before is not None:
+            return before
         needed = _needed(submission.jobs)
         for queue, (jobs, size) in needed.items():
             waiting, bound = self._room(queue)

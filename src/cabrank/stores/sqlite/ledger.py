@@ -134,8 +134,7 @@ class Ledger:
         if opening.turn is None:  # taken for dead meanwhile: its jobs are others' now
             self._holders.register()
             self._swept = True
-        if settlements:
-            settle.record(connection, settlements, opening, now)
+        cancelled = settle.record(connection, settlements, opening, now) if settlements else []
         promote(connection, opening, now)
         suspect = self._claim_suspect(want, opening)
         want = {} if suspect else want
@@ -155,7 +154,7 @@ class Ledger:
             admitted=admitted,
             leases=leases,
             lost=lost,
-            cancels=self._cancels() if opening.cancelling else (),
+            cancels=[*cancelled, *self._cancels()] if opening.cancelling else (),
             next_due_s=None if opening.later_at is None else max(0.0, opening.later_at - now),
             suspect=opening.suspect,
         )

@@ -59,8 +59,8 @@ def sort_out(connection: apsw.Connection, settlements: Sequence[Settlement]) -> 
     return [by_fence[fence] for fence in by_fence if fence in running], [fence for fence in by_fence if fence not in running]
 
 
-def record(connection: apsw.Connection, settlements: Sequence[Settlement], opening: Opening, now: float) -> None:
-    """Record all settlements.
+def record(connection: apsw.Connection, settlements: Sequence[Settlement], opening: Opening, now: float) -> list[tuple[int, int]]:
+    """Record all settlements. What comes back are the (id, run) of those that would wait again but had been cancelled.
 
     Raises:
         LeaseLost: one of them changed nothing; roll back.
@@ -81,8 +81,10 @@ def record(connection: apsw.Connection, settlements: Sequence[Settlement], openi
         if shelved:
             _shelve(connection, shelved, cancelling)
         _annotate(connection, [s for s in others if s.error or s.reason or s in shelved], now)
-    if cancelling:
-        connection.execute(sql.FORGET_CANCELLING, (_ids(cancelling),))
+    if not cancelling:
+        return []
+    connection.execute(sql.FORGET_CANCELLING, (_ids(cancelling),))
+    return [(s.id, s.run) for s in others if s.id in cancelling and TRANSITIONS[State.RUNNING, s.cause] is State.WAITING]
 
 
 def _finish(connection: apsw.Connection, returned: Sequence[Settlement]) -> None:
