@@ -15,7 +15,8 @@ from bench.errors import ServerFailed, ToolMissing
 ROOT = Path(__file__).resolve().parent.parent
 GO_SOURCE = ROOT / "bench" / "go"
 WORKERS = 100
-QUEUE_BOUND = 10_000  # jobs that may wait
+QUEUE_BOUND = 10_000  # jobs that may wait in the Go program, which lets its clients wait when it is full
+ROOM = 100_000  # jobs that may wait in cabrank, which answers 429 when it is full: a bench of refusals would say nothing
 HOST = "127.0.0.1"
 
 
@@ -77,7 +78,7 @@ def cabrank_server(name: Name, *, title: str, acknowledgement: str, store: str) 
         title=title,
         acknowledgement=acknowledgement,
         command=(*command, "--host", HOST, "--port", "{port}", "--workers", str(WORKERS)),
-        environment={"CABRANK_MAX_QUEUE": str(QUEUE_BOUND)},
+        environment={"CABRANK_MAX_QUEUE": str(ROOM)},
         accepts_with=202,
         stops_with=0,
         ours=True,
