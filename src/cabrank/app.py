@@ -184,7 +184,7 @@ class App:
 
     def _add(self, handler: AnyHandler) -> None:
         for what, name in (("handler", handler.name), ("queue", handler.queue)):
-            if not NAME.match(name):
+            if not NAME.fullmatch(name):
                 raise RegistrationError(
                     f"{name!r} cannot name a {what}: it begins with a letter or digit and has at most 128 letters, digits, `.`, `_` and `-`"
                 )

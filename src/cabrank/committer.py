@@ -111,8 +111,7 @@ class Committer:
 
     def offer(self, submission: Submission, answered: Answered, *, patient: bool, size: int) -> None:
         """Take `submission` (`size` bytes of payload) to the store; `answered` is called once, when that is committed or refused."""
-        offer = Offer(submission, answered, patient, size)
-        (self._lines.get(offer.queue, self._offers) if patient else self._offers).append(offer)
+        self._place(Offer(submission, answered, patient, size))
         self.wake()
 
     def add(self, jobs: Sequence[Job]) -> None:
@@ -173,7 +172,7 @@ class Committer:
             self._offers.popleft().answered(error)
         for offer in self._sent:
             offer.answered(error)
-        self._sent = []
+        self._sent.clear()  # the turn that carries them has nobody to tell any more
 
     def abandon(self, error: CabrankError) -> None:
         """Let `run` return at once. Who still waits is told `error`."""
@@ -222,6 +221,10 @@ class Committer:
         slice_, self._slice = self._slice[:TURN_ROWS], self._slice[TURN_ROWS:]
         rows, size = len(settlements) + len(slice_), 0
         offers: list[Offer] = []
+        if self._lines:  # who came while the first in line was being refused stands behind it
+            came, self._offers = self._offers, deque()
+            for offer in came:
+                self._place(offer)
         for source in (*self._lines.values(), self._offers) if self._room else (self._offers,):
             while source and (not offers or (rows + len(source[0].submission.jobs) <= TURN_ROWS and size + source[0].size <= TURN_BYTES)):
                 offer = source.popleft()
@@ -233,6 +236,9 @@ class Committer:
         if self._slice or self._settlements or self._offers or self._finishing:
             self._woken = True  # the last turn has nothing behind it that would wake `run` to see that all is done
         return Batch(offers, slice_, settlements)
+
+    def _place(self, offer: Offer) -> None:
+        (self._lines.get(offer.queue, self._offers) if offer.patient else self._offers).append(offer)
 
     async def _send(self, batch: Batch) -> Turn | None:
         """Send the turn until it is answered: its number makes that harmless."""

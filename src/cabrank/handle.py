@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
@@ -10,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 import msgspec
 
 from cabrank.codec import PayloadCodec
-from cabrank.errors import JobCancelled, JobExpired, JobFailed, ResultGone, UnknownJob
+from cabrank.errors import JobCancelled, JobExpired, JobFailed, ResultGone, StoreUnavailable, UnknownJob
 from cabrank.job import Settlement, text_id
 from cabrank.states import TRANSITIONS, UNFINISHED, Cause, State
 from cabrank.stores.contract import Inspector, JobRecord
@@ -143,9 +144,10 @@ class Handles:
         """Wait for the outcome of a job that has not ended as far as this process knows."""
         if handle.number not in self._live:  # not from here, or from a bulk submit: it may have ended already
             await self.caught_up()
-            record = await self.record(handle.number)
-            if record.state not in UNFINISHED:
-                return _settlement_of(record)
+            with contextlib.suppress(StoreUnavailable):  # then the duty that looks elsewhere asks again
+                record = await self.record(handle.number)
+                if record.state not in UNFINISHED:
+                    return _settlement_of(record)
         if self._over is not None:
             raise self._over
         waiter: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()

@@ -141,9 +141,7 @@ class Intake:
             before = committed
         if before is not None:
             _accepted(await before, "")
-        handles: JobHandles[Any] = JobHandles(
-            blocks, self.engine.handles, codec=handler.codec, bare=self.drafts.is_bare(handler)
-        )
+        handles: JobHandles[Any] = JobHandles(blocks, self.engine.handles, codec=handler.codec, bare=self.drafts.is_bare(handler))
         return handles
 
     def handle(self, id: str) -> JobHandle[Any]:

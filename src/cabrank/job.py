@@ -80,7 +80,7 @@ def number_of(prefix: str, id: str) -> int:
     Raises:
         UnknownJob: not an id, or one of another store.
     """
-    match = _TEXT_ID.match(id)
+    match = _TEXT_ID.fullmatch(id)  # `match` would let a line end through
     if match is None:
         raise UnknownJob(f"{id[:64]!r} is not a job id: ids look like {prefix}-1042")
     if match[1] != prefix:

@@ -111,6 +111,7 @@ async def test_a_signal_while_it_opens_ends_it_before_the_port_answers(gate: Gat
     async with server(tmp_path, *MEMORY, SLOW="yes") as started:
         assert await gate.came.get() == "opening"
         started.tell(signal.SIGTERM)
+        await started.logged(b"stopping: it is not open yet")
         gate.open()
         assert await started.ended() == 0
         assert b"serves" not in started.log

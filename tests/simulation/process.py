@@ -113,9 +113,9 @@ class Process:
         self.up, self._stopping = False, True
         frozen_before = self.connection.holder in self.record.doomed
         await self.spawn(self.dispatcher.stop())
-        await asyncio.sleep(0.001)  # whoever was told something then ends too
-        self.record.note(f"{life.name} has stopped")
         took_s = self._loop.time() - began_at
+        await asyncio.sleep(2 * self.faults.latency_s[1] + 0.001)  # whoever was told something then, or asks the store, ends too
+        self.record.note(f"{life.name} has stopped")
         if not frozen_before and took_s > self._settings.grace_s + STUBBORN_S + FLUSH_S + SLACK_S:
             self.record.violated("I10", f"{life.name} took {took_s:.1f} s to stop")
         if self.connection.holder in self._ledger.holders or self._held():

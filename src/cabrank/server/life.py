@@ -69,8 +69,9 @@ class Life:
     def stop(self) -> None:
         """Drain; called again, hand back at once."""
         self._told += 1
-        if self._http is None:
-            return  # not open yet, and `run` sees it
+        if self._http is None:  # not open yet, and `run` sees it
+            logger.info("stopping: it is not open yet, and will not be")
+            return
         if self._told == 1:
             grace_s = self._dispatcher.settings.grace_s
             logger.info("stopping: what runs may finish within %g s, a second signal hands it back at once", grace_s)

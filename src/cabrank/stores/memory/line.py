@@ -48,6 +48,7 @@ class Line:
         if ready_at > now:
             heapq.heappush(self._later, (ready_at, job.id, next(self._put), job))
         else:
+            self.promote(now)  # what became ready before stands before it
             self._ready[job.priority].append(job)
 
     def promote(self, now: float) -> None:

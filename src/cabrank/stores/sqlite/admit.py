@@ -10,8 +10,8 @@ import apsw
 import msgspec
 
 from cabrank.job import Job, Lease
-from cabrank.settings import STORE_BOUND, Bound, Settings
-from cabrank.stores.contract import STORED, Admission, Submission, Verdict, Want
+from cabrank.settings import STORE_BOUND, Bound
+from cabrank.stores.contract import STORED, Admission, Submission, Terms, Verdict, Want
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening, Waiting
 from cabrank.stores.sqlite.names import Names
@@ -32,12 +32,13 @@ class Admitter:
     """Judges and inserts the submissions of one turn."""
 
     def __init__(
-        self, connection: apsw.Connection, *, queues: Names, handlers: Names, settings: Settings, opening: Opening, holder: int, now: float
+        self, connection: apsw.Connection, *, queues: Names, handlers: Names, terms: Terms, opening: Opening, holder: int, now: float
     ) -> None:
         self._connection = connection
         self._queues = queues
         self._handlers = handlers
-        self._settings = settings
+        self._settings = terms.settings
+        self._known = terms.handlers
         self._opening = opening
         self._holder = holder
         self._now = now
@@ -110,20 +111,20 @@ class Admitter:
                 left.pop(queue, None)  # of several priorities the first come may not be the first served: let a claim choose
         for alike in _alike(jobs):
             its = left.get(alike[0].queue)
-            start = self._startable(alike, its) if its is not None and alike[0].due_at <= self._now else 0
-            if start:
+            start = self._startable(alike, its) if its is not None else 0
+            if start and its is not None:
+                size = sum(map(len, map(_payload, alike[:start])))
                 self._insert_alike(alike[:start], running=True)
-                self._room(alike[0].queue)[0].add(-start, -sum(map(len, map(_payload, alike[:start]))))
+                self._room(alike[0].queue)[0].add(-start, -size)
                 leases += [Lease(job, 1) for job in alike[:start]]
+                left[alike[0].queue] = Want(its.jobs - start, its.bytes - size, max(0, its.idle - start))
             if start < len(alike):
                 self._insert_alike(alike[start:], running=False)
-            if its is not None:
-                left[alike[0].queue] = Want(its.jobs - start, its.bytes, max(0, its.idle - start))
         return leases
 
     def _startable(self, jobs: Sequence[Job], want: Want) -> int:
-        """How many of these jobs can start before any that waits."""
-        if self._room(jobs[0].queue)[0].ready:
+        """How many of these jobs can start here before any that waits."""
+        if self._room(jobs[0].queue)[0].ready or jobs[0].due_at > self._now or jobs[0].handler not in self._known:
             return 0
         start = min(len(jobs), max(0, want.jobs))
         while start and sum(map(len, map(_payload, jobs[:start]))) > want.bytes:

@@ -15,8 +15,8 @@ from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.names import Names
 
-_Row = tuple[int, int, int, int, int, int, float, float, msgspec.Raw]
-_Fetched = tuple[int, int, int, int, int, int, float, float, bytes]
+_Row = tuple[int, int, int, int, int, int, float, float, int, msgspec.Raw]
+_Fetched = tuple[int, int, int, int, int, int, float, float, int, bytes]  # `COLUMNS`
 _decode = msgspec.json.Decoder(list[_Row]).decode
 
 
@@ -40,13 +40,16 @@ class Claimer:
         self._packed = sql.ready_packed(numbers)
         self._plain = sql.ready(numbers)
 
-    def claim(self, queue: str, number: int, want: Want, opening: Opening, holder: int) -> list[Lease]:
-        """Lease ready jobs of one queue, by priority and then by the moment they became ready, within `want`."""
-        rows = self._rows(number, want.jobs)
-        size = 0
+    def claim(self, queue: str, number: int, want: Want, opening: Opening, holder: int, taken: Sequence[Lease]) -> list[Lease]:
+        """Lease ready jobs of one queue, by priority and then by the moment they became ready, within `want`.
+
+        `taken` came out of this queue in this turn already.
+        """
+        rows = self._rows(number, want.jobs - len(taken))
+        size = sum(len(lease.job.payload) for lease in taken)
         for position, row in enumerate(rows):
-            size += len(row[8])
-            if not want.takes(position, size, row[3]):
+            size += row[8]
+            if not want.takes(len(taken) + position, size, row[3]):
                 opening.suspect = opening.suspect or row[3] >= SUSPECT_CRASHES
                 rows = rows[:position]
                 break
@@ -64,7 +67,7 @@ class Claimer:
             sql.CLAIM,
             (holder, apsw.carray(array("q", [row[0] for row in rows]))),
         )
-        opening.queue(number).add(-len(rows), -sum(len(row[8]) for row in rows))
+        opening.queue(number).add(-len(rows), -sum(row[8] for row in rows))
         return [self._lease(queue, row) for row in rows]
 
     def _rows(self, queue: int, most: int) -> list[_Fetched]:
@@ -72,13 +75,13 @@ class Claimer:
         if packed is None:
             return []
         try:
-            return [(*row[:8], bytes(row[8])) for row in _decode(packed)]
+            return [(*row[:9], bytes(row[9])) for row in _decode(packed)]
         except msgspec.DecodeError:  # one payload is not JSON: then it is read row by row, and only that job suffers
             rows: list[Any] = self._connection.execute(self._plain, (queue, most)).fetchall()
             return rows
 
     def _lease(self, queue: str, row: _Fetched) -> Lease:
-        id, run, failures, crashes, handler, priority, due_at, deadline_at, payload = row
+        id, run, failures, crashes, handler, priority, due_at, deadline_at, _, payload = row
         job = Job(
             id=id,
             handler=self._handlers.name(handler),

@@ -56,6 +56,7 @@ class Holders:
 
     def leave(self, now: float) -> None:
         """Give back what is still held, without a crash, and be no holder any more."""
+        self._end_cancelled(self.id, crashed=0)
         self._put_back(self.id, now, crashed=0)
         self._connection.execute(sql.LEAVE, (self.id,))
 
@@ -71,6 +72,7 @@ class Holders:
         others: list[Any] = self._connection.execute(sql.OTHERS, (self.id,)).fetchall()
         gone = [holder for holder, booted, expires_at in others if self._is_gone(holder, booted, expires_at)]
         for holder in gone:
+            self._end_cancelled(holder, crashed=1)
             self._give_up_crashing(holder, now)
             self._put_back(holder, now, crashed=1)
             self._connection.execute(sql.LEAVE, (holder,))
@@ -92,10 +94,13 @@ class Holders:
             if path.name.removeprefix("life-") not in known:
                 path.unlink(missing_ok=True)
 
-    def _give_up_crashing(self, holder: int, now: float) -> None:
-        """Jobs whose processes died too often are dead; those that somebody cancelled are cancelled."""
-        self._connection.execute(sql.CRASHED_CANCELLED, (holder,))
+    def _end_cancelled(self, holder: int, *, crashed: int) -> None:
+        """Jobs that somebody cancelled while they ran do not wait again."""
+        self._connection.execute(sql.END_CANCELLED, (crashed, holder))
         self._connection.execute(sql.FORGET_ENDED_CANCELLING)
+
+    def _give_up_crashing(self, holder: int, now: float) -> None:
+        """Jobs whose processes died too often are dead."""
         why, what = sql.crashed_out(self._limit())
         self._connection.execute(why, (holder, now))
         self._connection.execute(what, (holder,))

@@ -142,7 +142,7 @@ class Ledger:
             connection,
             queues=self._queues,
             handlers=self._handlers,
-            settings=self._terms.settings,
+            terms=self._terms,
             opening=opening,
             holder=self._holders.id,
             now=now,
@@ -170,10 +170,9 @@ class Ledger:
         leases: list[Lease] = []
         for queue, its in want.items():
             number = self._queues.number(queue)
-            taken = sum(lease.job.queue == queue for lease in started) if started else 0
-            if taken < its.jobs and opening.queue(number).ready:
-                left = Want(its.jobs - taken, its.bytes, max(0, its.idle - taken))
-                leases += self._claimer.claim(queue, number, left, opening, self._holders.id)
+            taken = [lease for lease in started if lease.job.queue == queue] if started else []
+            if len(taken) < its.jobs and opening.queue(number).ready:
+                leases += self._claimer.claim(queue, number, its, opening, self._holders.id, taken)
         return leases
 
     def _cancels(self) -> list[tuple[int, int]]:
@@ -213,7 +212,8 @@ class Ledger:
         self._connection.execute(sql.COUNT_IN, (id,))
         self._connection.execute(sql.REOPEN, (id, self._clock.now()))
         reopened = self._connection.changes()
-        self._connection.execute(sql.FORGET_NOTE, (id,))
+        if reopened:
+            self._connection.execute(sql.FORGET_NOTE, (id,))
         return reopened
 
     # ------------------------------------------------------------------------------------------------------- connection

@@ -73,18 +73,18 @@ def record(connection: apsw.Connection, settlements: Sequence[Settlement], openi
     if returned:
         _finish(connection, returned)
         kept.add(connection, returned, now)
-    if others:
-        back = [s for s in others if TRANSITIONS[State.RUNNING, s.cause] is State.WAITING and s.id not in cancelling]
-        shelved = [s for s in others if s not in back] if len(back) < len(others) else []
-        if back:
-            _put_back(connection, back, opening, now)
-        if shelved:
-            _shelve(connection, shelved, cancelling)
-        _annotate(connection, [s for s in others if s.error or s.reason or s in shelved], now)
+    waits = [s for s in others if TRANSITIONS[State.RUNNING, s.cause] is State.WAITING]
+    back = [s for s in waits if s.id not in cancelling]
+    shelved = [s for s in others if TRANSITIONS[State.RUNNING, s.cause] is not State.WAITING or s.id in cancelling]
+    if back:
+        _put_back(connection, back, opening, now)
+    if shelved:
+        _shelve(connection, shelved)
+    _annotate(connection, [*(s for s in back if s.error or s.reason), *shelved], now)
     if not cancelling:
         return []
     connection.execute(sql.FORGET_CANCELLING, (_ids(cancelling),))
-    return [(s.id, s.run) for s in others if s.id in cancelling and TRANSITIONS[State.RUNNING, s.cause] is State.WAITING]
+    return [(s.id, s.run) for s in waits if s.id in cancelling]
 
 
 def _finish(connection: apsw.Connection, returned: Sequence[Settlement]) -> None:
@@ -120,12 +120,13 @@ def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: 
         opening.later_at = later if opening.later_at is None else min(later, opening.later_at)
 
 
-def _shelve(connection: apsw.Connection, shelved: Sequence[Settlement], cancelling: Collection[int]) -> None:
+def _shelve(connection: apsw.Connection, shelved: Sequence[Settlement]) -> None:
+    """Those that would wait again are here because they were cancelled."""
     rows = [
         _Shelve(
             s.id,
             s.run,
-            Phase.CANCELLED if s.id in cancelling else SHELF_OF[TRANSITIONS[State.RUNNING, s.cause]],
+            SHELF_OF.get(TRANSITIONS[State.RUNNING, s.cause], Phase.CANCELLED),
             s.cause in (Cause.GAVE_UP, Cause.RETRIED),
         )
         for s in shelved

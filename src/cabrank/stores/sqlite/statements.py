@@ -44,7 +44,18 @@ select ?1 + rowid, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9, value from carray(?10)
 
 PROMOTE = f"update job set phase = {READY} where phase = {LATER} and due_at <= ?"
 NEXT_DUE = f"select min(due_at) from job where phase = {LATER}"
-COLUMNS = ("id", "run", "failures", "crashes", "handler", "priority", "due_at", "deadline_at", "payload")
+COLUMNS = (
+    "id",
+    "run",
+    "failures",
+    "crashes",
+    "handler",
+    "priority",
+    "due_at",
+    "deadline_at",
+    "length(payload)",
+    "payload",
+)  # white space around a payload is lost in one array: its size is not
 
 
 def ready(handlers: str) -> str:
@@ -115,8 +126,8 @@ def crashed_out(limit: str) -> tuple[str, str]:
     )
 
 
-CRASHED_CANCELLED = f"""
-update job set phase = {CANCELLED}, holder = null, crashes = crashes + 1
+END_CANCELLED = f"""
+update job set phase = {CANCELLED}, holder = null, crashes = crashes + ?
 where phase = {RUNNING} and holder = ? and id in (select id from cancelling)
 """
 FORGET_ENDED_CANCELLING = f"delete from cancelling where id not in (select id from job where phase = {RUNNING})"

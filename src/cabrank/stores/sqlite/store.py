@@ -37,6 +37,7 @@ class SqliteStore:
         self._ledger: Ledger | None = None
         self._reader: Reader | None = None
         self._pid = 0
+        self._seen = 0  # the file's version when something last arrived
 
     @property
     def capabilities(self) -> Capabilities:
@@ -70,9 +71,10 @@ class SqliteStore:
             return
         questions, self._questions = self._questions, None
         writer, self._writer = self._writer, None
-        await _end(questions, self._reader)
-        await _end(writer, self._ledger)
-        self._reader = self._ledger = None
+        reader, self._reader = self._reader, None
+        ledger, self._ledger = self._ledger, None  # before it is closed: from here nothing renews it
+        await _end(questions, reader)
+        await _end(writer, ledger)
 
     async def take_ids(self) -> int:
         """A block of ids."""
@@ -89,11 +91,12 @@ class SqliteStore:
         return await self._write().call(lambda: ledger.turn(number, new, settlements, want))
 
     async def arrival(self) -> None:
-        """Wait until another connection has committed."""
-        version = await self._ask().call(self._reading().version)
+        """Wait until another connection has committed, since the last call returned."""
         while True:
             await self._clock.sleep(ARRIVAL_POLL_S)
-            if await self._ask().call(self._reading().version) != version:
+            version = await self._ask().call(self._reading().version)
+            if version != self._seen:
+                self._seen = version
                 return
 
     async def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:

@@ -1,0 +1,158 @@
+# ruff: noqa: PLR2004, S101 -- tests are named as facts, their numbers are examples, and they assert
+"""Admission: whole or not at all, within bounds, once for each key."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from cabrank.settings import MIB
+from cabrank.states import Cause, State
+from cabrank.stores.contract import Submission, Verdict
+from cabrank.testing.clock import FakeClock
+from cabrank.testing.store_contract.opened import PLENTY, QUEUE, Open, Opened, OpenedContract, ids, submission, verdicts
+
+PRUNED_S = 120.0  # within this a store has forgotten what it keeps no longer
+
+
+class AdmissionContract(OpenedContract):
+    """What `turn` promises about `new`."""
+
+    async def test_an_admitted_job_waits(self, one: Opened) -> None:
+        job = one.job(payload=b'{"a":1}', priority=3)
+        turn = await one.turn(submission(job))
+        assert verdicts(turn) == [Verdict.STORED]
+        record = await one.find(job.id)
+        assert (record.state, record.handler, record.queue, record.priority, record.run) == (State.WAITING, job.handler, QUEUE, 3, 0)
+        tally = await one.tally()
+        assert (tally.waiting, tally.waiting_bytes, tally.running) == (1, 7, 0)
+
+    async def test_a_submission_is_admitted_whole_or_not_at_all(self, open_holder: Open) -> None:
+        one = await open_holder(max_queue=3)
+        fits, does_not = one.jobs(2), one.jobs(2)
+        turn = await one.turn(submission(*fits), submission(*does_not))
+        assert verdicts(turn) == [Verdict.STORED, Verdict.FULL]
+        assert (turn.admitted[1].queue, "of 3 jobs" in turn.admitted[1].bound) == (QUEUE, True)
+        assert set(await one.store.find([job.id for job in fits + does_not])) == {job.id for job in fits}
+        assert (await one.tally()).waiting == 2
+
+    async def test_nobody_is_let_past_one_who_found_no_room(self, open_holder: Open) -> None:
+        one = await open_holder(max_queue=3)
+        turn = await one.turn(submission(*one.jobs(2)), submission(*one.jobs(2)), submission(one.job()), submission(one.job(queue="free")))
+        assert verdicts(turn) == [Verdict.STORED, Verdict.FULL, Verdict.FULL, Verdict.STORED]
+
+    async def test_jobs_for_several_queues_are_refused_together(self, open_holder: Open) -> None:
+        one = await open_holder(max_queue={"narrow": 1})
+        await one.submit(one.job(queue="narrow"))
+        turn = await one.turn(submission(one.job(queue="wide"), one.job(queue="narrow")))
+        assert (turn.admitted[0].verdict, turn.admitted[0].queue) == (Verdict.FULL, "narrow")
+        assert (await one.tally("wide")).waiting == 0
+
+    async def test_a_queue_is_bounded_in_bytes(self, one: Opened) -> None:
+        bound = one.store.capabilities.bound.bytes
+        if bound > 256 * MIB:
+            pytest.skip("this store takes too many bytes to try it")
+        payload = b'"' + b"x" * (MIB - 2) + b'"'
+        await one.submit(*one.jobs(bound // MIB, payload=payload))
+        turn = await one.turn(submission(one.job()))
+        assert (turn.admitted[0].verdict, turn.admitted[0].queue) == (Verdict.FULL, QUEUE)
+
+    @pytest.mark.parametrize("cause", [Cause.RETURNED, Cause.GAVE_UP])
+    async def test_a_job_that_runs_takes_no_room(self, open_holder: Open, cause: Cause) -> None:
+        one = await open_holder(max_queue=1)
+        leases = await one.run(one.job())
+        assert len(leases) == 1
+        assert verdicts(await one.turn(submission(one.job()))) == [Verdict.STORED]
+        await one.settle(leases, cause)
+        assert verdicts(await one.turn(submission(one.job()))) == [Verdict.FULL]
+
+    async def test_a_job_that_waits_again_takes_its_room_even_beyond_the_bound(self, open_holder: Open) -> None:
+        one = await open_holder(max_queue=1)
+        leases = await one.run(one.job(payload=b"[1,2]"))
+        await one.submit(one.job())
+        await one.settle(leases, Cause.RELEASED)
+        tally = await one.tally()
+        assert (tally.waiting, tally.waiting_bytes) == (2, 6)
+
+    async def test_room_is_judged_at_once_by_stores_that_can(self, open_holder: Open) -> None:
+        one = await open_holder(max_queue=2)
+        can = one.store.capabilities.judges_room
+        assert one.store.take_room(QUEUE, 2, 2) is can
+        if can:
+            assert not one.store.take_room(QUEUE, 1, 1)
+            turn = await one.turn(Submission(jobs=one.jobs(2), has_room=True), submission(one.job()))
+            assert verdicts(turn) == [Verdict.STORED, Verdict.FULL]
+
+    async def test_the_same_key_with_the_same_body_stores_nothing_new(self, one: Opened) -> None:
+        first, again, third = one.jobs(3), one.jobs(3), one.jobs(3)
+        turn = await one.turn(submission(*first, key="k", digest=b"body"), submission(*again, key="k", digest=b"body"))
+        later = await one.turn(submission(*third, key="k", digest=b"body"))
+        assert turn.admitted[0].verdict is Verdict.STORED
+        for repeated in (turn.admitted[1], later.admitted[0]):
+            assert (repeated.verdict, repeated.first_id, repeated.count) == (Verdict.REPEATED, first[0].id, 3)
+        assert (await one.tally()).waiting == 3
+
+    async def test_a_key_is_remembered_when_its_jobs_are_done(self, one: Opened) -> None:
+        job = one.job()
+        turn = await one.turn(submission(job, key="k", digest=b"body"), want=PLENTY)
+        await one.settle(turn.leases, Cause.RETURNED)
+        repeated = (await one.turn(submission(one.job(), key="k", digest=b"body"))).admitted[0]
+        assert (repeated.verdict, repeated.first_id) == (Verdict.REPEATED, job.id)
+
+    async def test_the_same_key_with_another_body_is_refused(self, one: Opened) -> None:
+        await one.turn(submission(one.job(), key="k", digest=b"body"))
+        assert verdicts(await one.turn(submission(one.job(), key="k", digest=b"other"))) == [Verdict.KEY_REUSED]
+        assert (await one.tally()).waiting == 1
+
+    async def test_a_refused_submission_leaves_its_key_free(self, open_holder: Open) -> None:
+        one = await open_holder(max_queue=1)
+        await one.submit(one.job())
+        assert verdicts(await one.turn(submission(one.job(), key="k", digest=b"body"))) == [Verdict.FULL]
+        await one.claim()
+        assert verdicts(await one.turn(submission(one.job(), key="k", digest=b"body"))) == [Verdict.STORED]
+
+    async def test_a_repeated_submission_needs_no_room(self, open_holder: Open) -> None:
+        """A client that lost the reply must learn its ids, also while the queue is full."""
+        one = await open_holder(max_queue=1)
+        await one.turn(submission(one.job(), key="k", digest=b"body"))
+        turn = await one.turn(submission(one.job()), submission(one.job(), key="k", digest=b"body"))
+        assert verdicts(turn) == [Verdict.FULL, Verdict.REPEATED]
+
+    async def test_a_key_is_forgotten_after_its_time(self, open_holder: Open, clock: FakeClock) -> None:
+        one = await open_holder(receipts_s=100.0)
+        await one.turn(submission(one.job(), key="k", digest=b"body"))
+        await clock.advance(101)
+        assert verdicts(await one.turn(submission(one.job(), key="k", digest=b"other"))) == [Verdict.STORED]
+
+    async def test_the_oldest_keys_are_forgotten_first(self, open_holder: Open, clock: FakeClock) -> None:
+        one = await open_holder(receipts=2)
+        for key in "abc":
+            await one.turn(submission(one.job(), key=key, digest=b"body"))
+            await clock.advance(1)
+        await clock.advance(PRUNED_S)
+        await one.turn()
+        turn = await one.turn(*(submission(one.job(), key=key, digest=b"body") for key in "cba"))
+        assert verdicts(turn) == [Verdict.REPEATED, Verdict.REPEATED, Verdict.STORED]
+
+    async def test_many_requests_of_many_shapes_go_in_one_turn(self, one: Opened) -> None:
+        shapes = [(queue, priority, due_at) for queue in ("a", "b") for priority in (0, 5) for due_at in (0.0, 9e9)] * 5
+        jobs = [one.job(queue=queue, priority=priority, due_at=due_at) for queue, priority, due_at in shapes]
+        turn = await one.turn(*(submission(job) for job in reversed(jobs)), want={"a": PLENTY})
+        assert set(verdicts(turn)) == {Verdict.STORED}
+        assert sorted(ids(turn.leases)) == [job.id for job in jobs if job.queue == "a" and not job.due_at]
+        assert {queue: counted.waiting for queue, counted in (await one.store.tally()).items()} == {"a": 10, "b": 20}
+
+    @pytest.mark.parametrize("payload", [b"1", b'{"a": [1,  2]}', '"é€🚕"'.encode(), b'"\\u00e9\\u0000"', b" [1]\n", b"1" * 40, b"null"])
+    @pytest.mark.parametrize("fresh", [True, False])
+    async def test_a_payload_comes_back_and_its_bytes_are_counted(self, one: Opened, payload: bytes, *, fresh: bool) -> None:
+        job = one.job(payload=payload)
+        if fresh:
+            [lease] = await one.run(job)
+        else:
+            await one.submit(job)
+            assert (await one.tally()).waiting_bytes == len(payload)
+            [lease] = await one.claim()
+        assert msgspec.json.decode(lease.job.payload) == msgspec.json.decode(payload)
+        assert (await one.tally()).waiting_bytes == 0
+        await one.settle([lease], Cause.RELEASED)
+        assert (await one.tally()).waiting_bytes == len(payload)

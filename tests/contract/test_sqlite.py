@@ -1,0 +1,17 @@
+"""The SQLite store keeps the contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cabrank.testing import FakeClock
+from cabrank.testing.store_contract import StoreContract, Stores
+from tests.contract.sqlite_files import Files
+
+
+class TestSqlite(StoreContract):
+    @pytest.fixture
+    def stores(self, clock: FakeClock, tmp_path: Path) -> Stores:
+        return Files(tmp_path, clock)

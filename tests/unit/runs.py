@@ -1,0 +1,71 @@
+"""A pool of coroutine workers as a dispatcher would man it, for tests that look inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from cabrank.clock import Clock, SystemClock
+from cabrank.job import BARE, Job, Lease
+from cabrank.policy import Outcome
+from cabrank.pool import WorkerPool
+from cabrank.queue import JobQueue
+from cabrank.workers.contract import Calls
+from cabrank.workers.coroutine import CoroutineWorker
+
+Function = Callable[[], Coroutine[Any, Any, object]]
+
+
+class Bench:
+    """One pool; what was reported of its runs is in `outcomes`, in order."""
+
+    def __init__(self, clock: Clock | None = None, *, timeout_s: float | None = None) -> None:
+        self.outcomes: list[tuple[int, Outcome]] = []
+        self.reported = asyncio.Event()
+        self.pool = WorkerPool(
+            JobQueue("async", reserve_s=0.0), clock=clock or SystemClock(), report=self._report, timeout_of=lambda _: timeout_s
+        )
+        self.lives: list[asyncio.Task[None]] = []
+        self._ids = itertools.count(1)
+
+    def lease(self, function: Function) -> Lease:
+        return Lease(Job(id=next(self._ids), handler=BARE, queue="async", payload=b"", args=(), function=function), 1)
+
+    def give(self, *functions: Function) -> list[Lease]:
+        """Put them into the queue, as the committer would."""
+        leases = [self.lease(function) for function in functions]
+        self.pool.accept(leases)
+        return leases
+
+    async def outcome(self, count: int = 1) -> Outcome:
+        """The last outcome, once there are so many."""
+        while len(self.outcomes) < count:
+            self.reported.clear()
+            await self.reported.wait()
+        return self.outcomes[count - 1][1]
+
+    def _report(self, lease: Lease, outcome: Outcome) -> None:
+        self.outcomes.append((lease.job.id, outcome))
+        self.reported.set()
+
+
+@asynccontextmanager
+async def manned(bench: Bench, workers: int = 1) -> AsyncIterator[Bench]:
+    """The bench with workers that stand in the rank."""
+    context = contextvars.copy_context()
+    async with asyncio.TaskGroup() as group:
+        bench.lives = [group.create_task(bench.pool.add(CoroutineWorker(Calls({}), context))) for _ in range(workers)]
+        await asyncio.sleep(0)
+        yield bench
+        bench.pool.close()
+
+
+def held(until: Awaitable[Any]) -> Function:
+    async def wait() -> object:
+        return await until
+
+    return wait

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from cabrank.policy import Interrupted, Late, Returned
+from cabrank.testing import FakeClock
+from tests.unit.runs import Bench, Function, held, manned
+
+
+def noting(number: int, log: list[int]) -> Function:
+    async def note() -> int:
+        log.append(number)
+        await asyncio.sleep(0)
+        return number
+
+    return note
+
+
+def naming(log: list[str]) -> Function:
+    async def name() -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        log.append(current.get_name())
+
+    return name
+
+
+async def done() -> str:
+    return "done"
+
+
+async def settled(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0)
+
+
+async def test_jobs_start_in_the_order_of_their_claims() -> None:
+    log: list[int] = []
+    async with manned(Bench(), workers=3) as bench:
+        bench.give(*(noting(number, log) for number in range(50)))
+        bench.give(*(noting(number, log) for number in range(50, 100)))
+        await bench.outcome(100)
+    assert log == list(range(100))
+
+
+async def test_no_more_run_than_there_are_workers() -> None:
+    go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with manned(Bench(), workers=3) as bench:
+        bench.give(*([held(go)] * 10))
+        await settled(lambda: bench.pool.started == 3)
+        await asyncio.sleep(0)
+        assert (len(bench.pool.running), bench.pool.idle, len(bench.pool.queue), bench.pool.busy) == (3, 0, 7, True)
+        go.set_result(None)
+        await bench.outcome(10)
+    assert not bench.pool.busy
+    assert (bench.pool.started, bench.pool.ended, bench.pool.idle) == (10, 10, 3)
+
+
+async def test_the_longest_idle_worker_is_hired() -> None:
+    log: list[str] = []
+    async with manned(Bench(), workers=3) as bench:
+        for number, life in enumerate(bench.lives):
+            life.set_name(f"worker {number}")
+        for count in range(1, 7):
+            bench.give(naming(log))
+            await bench.outcome(count)
+            await asyncio.sleep(0)
+    assert log == ["worker 0", "worker 1", "worker 2"] * 2
+
+
+async def test_a_worker_that_is_hired_and_cancelled_at_once_passes_the_wake_up_on() -> None:
+    async with manned(Bench(), workers=2) as bench:
+        bench.give(done)
+        bench.lives[0].cancel()
+        assert await bench.outcome() == Returned("done")
+        assert bench.lives[0].cancelled()
+
+
+async def test_a_worker_that_is_cancelled_and_then_passed_over_does_no_harm() -> None:
+    async with manned(Bench(), workers=2) as bench:
+        bench.lives[0].cancel()
+        bench.give(done)
+        assert await bench.outcome() == Returned("done")
+        assert bench.lives[0].cancelled()
+
+
+async def test_all_idle_workers_are_woken_for_many_jobs() -> None:
+    go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with manned(Bench(), workers=20) as bench:
+        bench.give(*([held(go)] * 20))
+        await settled(lambda: bench.pool.idle == 0)
+        go.set_result(None)
+        await bench.outcome(20)
+
+
+async def test_closing_sends_the_idle_home_and_gives_back_what_had_not_started() -> None:
+    go: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with manned(Bench(), workers=3) as bench:
+        bench.give(held(go))
+        await settled(lambda: bench.pool.started == 1)
+        bench.pool.queue.extend(waiting := [bench.lease(held(go))])
+        assert bench.pool.close() == waiting
+        assert bench.pool.close() == []
+        await settled(lambda: sum(life.done() for life in bench.lives) == 2)
+        go.set_result("finished")
+    assert [outcome for _, outcome in bench.outcomes] == [Returned("finished")], "what runs may finish, and nothing starts"
+
+
+async def test_a_job_that_was_hired_for_when_the_pool_closes_is_given_back() -> None:
+    """The seed's quitting worker swallows a job that was sent to its channel; here there is nothing to swallow."""
+    async with manned(Bench()) as bench:
+        leases = bench.give(held(asyncio.get_running_loop().create_future()))
+        assert bench.pool.close() == leases
+        await asyncio.wait(bench.lives)
+    assert bench.outcomes == []
+
+
+async def test_an_interrupted_run_is_reported_and_the_worker_ends() -> None:
+    async with manned(Bench()) as bench:
+        bench.give(held(asyncio.get_running_loop().create_future()))
+        await settled(lambda: bench.pool.started == 1)
+        bench.pool.close()
+        bench.pool.interrupt()
+        assert await bench.outcome() == Interrupted()
+        await asyncio.wait(bench.lives)
+
+
+async def test_a_waiting_lease_can_be_cancelled() -> None:
+    go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with manned(Bench()) as bench:
+        _, waiting = bench.give(held(go), held(go))
+        await settled(lambda: bench.pool.started == 1)
+        assert bench.pool.cancel((waiting.job.id, 1))
+        go.set_result(None)
+        await bench.outcome(2)
+    assert bench.pool.started == 1
+
+
+async def test_a_job_that_is_too_late_is_not_run() -> None:
+    clock = FakeClock()
+    log: list[int] = []
+    async with manned(Bench(clock)) as bench:
+        lease = bench.lease(noting(1, log))
+        late = msgspec.structs.replace(lease.job, deadline_at=clock.now() - 1)
+        bench.pool.accept([msgspec.structs.replace(lease, job=late)])
+        assert await bench.outcome() == Late()
+    assert log == []
+
+
+async def test_a_worker_whose_jobs_never_suspend_lets_others_run() -> None:
+    clock = FakeClock()
+    order: list[str] = []
+
+    async def busy() -> None:
+        order.append("job")
+        clock._pass_until(clock.monotonic() + 0.01)
+
+    async with manned(Bench(clock)) as bench:
+        bench.give(*([busy] * 3))
+        asyncio.get_running_loop().call_soon(order.append, "other")
+        await bench.outcome(3)
+    assert order.index("other") < 2
+
+
+async def test_what_can_be_taken_follows_what_is_idle() -> None:
+    go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with manned(Bench(), workers=5) as bench:
+        assert bench.pool.want(alone=True).jobs == 5
+        bench.give(held(go), held(go))
+        assert bench.pool.want(alone=False).jobs == 3
+        await settled(lambda: bench.pool.started == 2)
+        assert bench.pool.want(alone=False).jobs == 3
+        go.set_result(None)
+        await bench.outcome(2)
+        assert bench.pool.want(alone=True).jobs == 5
