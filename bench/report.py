@@ -18,8 +18,8 @@ METHOD = (
     "run changes from round to round. Figures are medians over the rounds, with the lowest and highest; `x Go` is made within "
     "each round. CPU is the server's own, user and system, with the jobs run to their end. The handler does nothing; 100 workers, "
     "10,000 jobs may wait in the Go program, 100,000 in cabrank. Go answers 200 when the jobs are in its channel. cabrank answers "
-    "202 with the ids: in memory when they are accepted, durable when they are on disk. No request was refused, and every job that cabrank acknowledged was done before "
-    "its server stopped."
+    "202 with the ids: in memory when they are accepted, durable when they are on disk. No request was refused, and "
+    "every job that cabrank acknowledged was done before its server stopped."
 )
 
 

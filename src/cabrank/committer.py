@@ -324,6 +324,7 @@ class Committer:
     def _tell_admitted(self, batch: Batch, admitted: Sequence[Admission]) -> None:
         stored = batch.slice
         refused: list[Offer] = []
+        answers: list[tuple[Answered, Admission]] = []
         for offer, admission in zip(batch.offers, admitted, strict=False):
             if admission.verdict is Verdict.FULL and offer.patient:
                 if self._refusal is None:
@@ -335,12 +336,19 @@ class Committer:
                 stored.extend(offer.submission.jobs)
             else:
                 self._counters.refused += admission.verdict is not Verdict.REPEATED
-            offer.answered(admission)
+            answers.append((offer.answered, admission))
+        if answers:  # behind the next turn's start: while that is on its way to disk, these go out
+            asyncio.get_running_loop().call_soon(_answer, answers)
         self._counters.admitted += len(stored)
         for offer in reversed(refused):
             self._lines.setdefault(offer.queue, deque()).appendleft(offer)
         if self._events and stored:
             self._events.publish(JobsAdmitted(stored))
+
+
+def _answer(answers: Sequence[tuple[Answered, Admission]]) -> None:
+    for answered, admission in answers:
+        answered(admission)
 
 
 _cause_of = attrgetter("cause")

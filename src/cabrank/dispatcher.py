@@ -80,8 +80,8 @@ class Dispatcher(Intake):
         Raises:
             StoreUnusable, StoreUnavailable: the store cannot be opened; nothing is left running. What a resource raises passes too.
         """
-        self._hurry = asyncio.get_running_loop().create_future()
         await self.engine.open(self._open_resources, [Duty(TIMEOUT_SWEEP_S, self._sweep)])
+        self._hurry = asyncio.get_running_loop().create_future()
         for pool in self.pools.values():
             self._man(pool)
         self.engine.committer.claim_for(self)
@@ -106,11 +106,14 @@ class Dispatcher(Intake):
         Jobs that are due later, or wait for another try, count as waiting.
 
         Raises:
+            IntakeClosed: it was stopped before that.
             DispatcherFailed: something inside failed.
         """
+        self.engine.check_running()
         while not await self._nothing_left():
             self.engine.check_running()
             await self.engine.progress(JOIN_POLL_S)
+            self.engine.check_running()
 
     # ------------------------------------------------------------------------------------------- what the committer asks
 

@@ -11,7 +11,7 @@ from random import Random
 from cabrank.app import App
 from cabrank.clock import Clock
 from cabrank.committer import Committer
-from cabrank.errors import CabrankError, DispatcherFailed, IntakeClosed, NotEntered, StoreUnavailable, UsedAfterFork
+from cabrank.errors import CabrankError, DispatcherFailed, IntakeClosed, NotEntered, StoreUnavailable, UsageError, UsedAfterFork
 from cabrank.events import Counters, Events
 from cabrank.handle import Handles
 from cabrank.ids import Ids
@@ -48,6 +48,7 @@ class Engine:
         """Why nothing is taken on; None while it is."""
         self.on_failure: Callable[[], None] | None = None
         """Called when something inside has failed, before anything is cancelled because of it."""
+        self._entered = self._over = False
         self._committing: asyncio.Task[None] | None = None
         self._stopped: asyncio.Event | None = None
         self._progress: list[asyncio.Future[None]] = []
@@ -57,7 +58,11 @@ class Engine:
 
         Raises:
             StoreUnusable, StoreUnavailable: the store cannot be opened; nothing is left running. What `before` raises passes too.
+            UsageError: it was opened before.
         """
+        if self._entered:
+            raise UsageError("it was entered before, and it is entered once: make a new one")
+        self._entered = True
         await self.root.open()
         try:
             await self.store.open(self._terms())
@@ -88,8 +93,9 @@ class Engine:
                 self._progress.remove(settled)
 
     def check_running(self) -> None:
-        """Raise what failed inside, if something did."""
-        if isinstance(self.closed, DispatcherFailed):
+        """Raise why nothing runs any more, or yet, if so. A stop that still waits for what runs is no reason."""
+        over = self._over or self._committing is None or isinstance(self.closed, DispatcherFailed)
+        if self.closed is not None and over:
             raise self.closed
 
     def check_open(self) -> None:
@@ -110,6 +116,8 @@ class Engine:
         if self._stopped is not None:
             await self._stopped.wait()
             return
+        if self._committing is None:
+            return  # it was never entered
         self._stopped = asyncio.Event()
         _open_engines.discard(self)
         self.close_door()
@@ -124,6 +132,8 @@ class Engine:
 
     async def _close_all(self) -> None:
         assert self._stopped is not None  # noqa: S101 -- for the type checker
+        self._over = True
+        self._wake_progress()
         self.committer.abandon(StoreUnavailable("the store did not answer in time for the stop: whether it was stored is unknown"))
         self.handles.fail(IntakeClosed("it was stopped before the job ended: ask for the job by its id once the store is open again"))
         self.root.cancel()
@@ -141,9 +151,8 @@ class Engine:
     async def _flush(self) -> None:
         """Let the committer record what came, as long as the store answers."""
         assert self.closed is not None  # noqa: S101 -- for the type checker
+        assert self._committing is not None  # noqa: S101 -- as above
         self.committer.finish(refuse=self.closed)
-        if self._committing is None:
-            return
         await outlast([self._committing], timeout_s=FLUSH_S)
 
     def _fail(self, failure: BaseException) -> None:
@@ -154,6 +163,7 @@ class Engine:
             self.on_failure()
         self.committer.refuse_all(failed)
         self.handles.fail(failed)
+        self._wake_progress()
 
     def forked(self) -> None:
         """Refuse use in a forked child."""
@@ -161,6 +171,9 @@ class Engine:
 
     def _settled(self, settlements: Sequence[Settlement]) -> None:
         self.handles.settled(settlements)
+        self._wake_progress()
+
+    def _wake_progress(self) -> None:
         progress, self._progress = self._progress, []
         for waiter in progress:
             if not waiter.done():

@@ -101,6 +101,10 @@ class Handles:
         self._live[number] = weakref.ref(handle)
         return handle
 
+    def drop(self, number: int) -> None:
+        """Forget the handle of a job that was not stored."""
+        self._live.pop(number, None)
+
     def settled(self, settlements: Sequence[Settlement]) -> None:
         """Tell the handles of jobs that have ended."""
         if not self._live and not self._waiting:

@@ -199,11 +199,16 @@ class Intake:
         job = drafts.job(handler, function, args, Options(**when) if when else PLAIN)
         submission = Submission(jobs=(job,), key=key, digest=_digest(job) if key else b"")
         bare = job.function is not None
-        if not (self._judges and self._taken(submission)):
+        handle = self.engine.handles.hold(job.id, handler.codec, bare=bare)  # now, for the job may end before its answer comes
+        if self._judges and self._taken(submission):
+            return handle
+        first = job.id
+        try:
             first = _accepted(await self._offered(submission, patient=patient), key)
-            if first:  # it may have ended long ago
-                return JobHandle(first, self.engine.handles, codec=handler.codec, bare=bare)
-        return self.engine.handles.hold(job.id, handler.codec, bare=bare)
+        finally:
+            if first:  # refused, or there before and perhaps ended long ago
+                self.engine.handles.drop(job.id)
+        return JobHandle(first, self.engine.handles, codec=handler.codec, bare=bare) if first else handle
 
     def _taken(self, submission: Submission) -> bool:
         """Take it on here and now, if the store can judge that and there is room."""

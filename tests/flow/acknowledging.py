@@ -11,52 +11,37 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import cabrank
 
 SUBMITTERS = 16
 
-Put = cabrank.Handler[[int], Coroutine[Any, Any, None]]
 
-
-def build(folder: Path) -> tuple[cabrank.App, Put]:
-    executed = (folder / "executed").open("ab", buffering=0)
+async def main(folder: Path, first: int | None) -> None:
     app = cabrank.App()
+    executed = (folder / "executed").open("ab", buffering=0)
+    acknowledged = (folder / "acknowledged").open("ab", buffering=0)
 
     @app.job
     async def put(number: int) -> None:
         await asyncio.sleep(0.001)
         executed.write(b"%d\n" % number)
 
-    return app, put
-
-
-async def submit(dispatcher: cabrank.Dispatcher, put: Put, folder: Path, first: int) -> None:
-    acknowledged = (folder / "acknowledged").open("ab", buffering=0)
-    numbers = itertools.count(first)
-
-    async def one_after_another() -> None:
+    async def submit(dispatcher: cabrank.Dispatcher, numbers: itertools.count[int]) -> None:
         for number in numbers:
             await dispatcher.submit(put, number)
             acknowledged.write(b"%d\n" % number)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(SUBMITTERS):
-            group.create_task(one_after_another())
-
-
-async def main(folder: Path, first: int | None) -> None:
-    app, put = build(folder)
-    async with cabrank.Dispatcher(app, store=f"sqlite:///{folder}/jobs.db") as dispatcher:
+    async with cabrank.Dispatcher(app, store=f"sqlite:///{folder}/jobs.db") as dispatcher, asyncio.TaskGroup() as group:
         sys.stdout.write("up\n")
         sys.stdout.flush()
         if first is None:
             await dispatcher.join()
         else:
-            await submit(dispatcher, put, folder, first)
+            numbers = itertools.count(first)
+            for _ in range(SUBMITTERS):
+                group.create_task(submit(dispatcher, numbers))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 import cabrank
 
 
@@ -43,6 +45,40 @@ async def test_joining_waits_for_retries(store: str) -> None:
         await dispatcher.submit(unlucky)
         await dispatcher.join()
     assert runs == [1, 2, 3, 4]
+
+
+async def test_a_stop_ends_a_join(store: str) -> None:
+    app = cabrank.App()
+    started = asyncio.Event()
+
+    @app.job
+    async def work() -> None:
+        started.set()
+        await asyncio.get_running_loop().create_future()
+
+    async with cabrank.Dispatcher(app, store=store, max_workers=1) as dispatcher:
+        await dispatcher.submit(work)
+        await dispatcher.submit(work)
+        await started.wait()
+        async with asyncio.TaskGroup() as group:
+            join = group.create_task(stopped(dispatcher))
+            await asyncio.sleep(0)
+            await dispatcher.stop(grace_s=0)
+        assert join.result()
+    assert await stopped(dispatcher)
+
+
+async def stopped(dispatcher: cabrank.Dispatcher) -> bool:
+    try:
+        await dispatcher.join()
+    except cabrank.IntakeClosed:
+        return True
+    return False
+
+
+async def test_a_join_is_refused_before_it_is_entered(store: str) -> None:
+    with pytest.raises(cabrank.NotEntered):
+        await cabrank.Dispatcher(store=store).join()
 
 
 async def test_several_may_join_and_one_may_give_up(store: str) -> None:

@@ -104,6 +104,27 @@ async def test_it_is_refused_before_it_is_entered(store: str, bench: Bench) -> N
         await cabrank.Dispatcher(bench.app, store=store).submit(bench.work, 1)
 
 
+async def test_stopping_what_was_never_entered_does_nothing(store: str, bench: Bench) -> None:
+    await cabrank.Dispatcher(bench.app, store=store).stop()
+    dispatcher = cabrank.Dispatcher(bench.app, store=store)
+    await dispatcher.stop(grace_s=0)
+    async with dispatcher:
+        bench.go.set()
+        assert await (await dispatcher.submit(bench.work, 1)).result() == 1
+
+
+async def test_it_is_entered_once(store: str, bench: Bench) -> None:
+    dispatcher = cabrank.Dispatcher(bench.app, store=store)
+    async with dispatcher:
+        with pytest.raises(cabrank.UsageError, match="make a new one"):
+            await dispatcher.__aenter__()
+        bench.go.set()
+        assert await (await dispatcher.submit(bench.work, 1)).result() == 1, "the first goes on"
+    with pytest.raises(cabrank.UsageError, match="make a new one"):
+        await dispatcher.__aenter__()
+    assert open_dispatchers() == []
+
+
 async def test_who_waits_for_room_is_told_at_a_stop(store: str, bench: Bench) -> None:
     async with cabrank.Dispatcher(bench.app, store=store, max_workers=1, max_queue=1) as dispatcher:
         await dispatcher.submit(bench.work, 0)

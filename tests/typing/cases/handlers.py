@@ -55,11 +55,7 @@ async def upload(payload: Payload, *, bucket: Bucket = cabrank.resource(open_buc
 
 
 @app.job
-async def wrong_resource(
-    payload: Payload,
-    *,
-    bucket: int = cabrank.resource(open_bucket),  # error: assignment reportArgumentType
-) -> None: ...  # error: assignment reportArgumentType
+async def wrong(*, bucket: int = cabrank.resource(open_bucket)) -> None: ...  # error: assignment reportArgumentType
 
 
 @app.job

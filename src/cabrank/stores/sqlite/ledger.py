@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from cabrank.clock import Clock
-from cabrank.errors import StoreUnavailable
+from cabrank.errors import StoreUnavailable, StoreUnusable
 from cabrank.job import Lease, Settlement
 from cabrank.stores.contract import ID_BLOCK, Submission, Terms, Turn, Want
 from cabrank.stores.sqlite import counts, kept, settle
@@ -38,7 +38,10 @@ class Ledger:
         self._rng = rng
         self._terms = terms
         folder = path.with_name(path.name + "-locks")
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StoreUnusable(f"{folder}: the folder for locks cannot be made ({error.strerror}): may this user write there?") from error
         self._folder = folder
         self._lock = TurnLock(folder)
         self._last: tuple[int, Turn] | None = None
@@ -60,7 +63,7 @@ class Ledger:
     def close(self) -> None:
         """Give back what is held and close the file."""
         try:
-            with self._lock.held(), self._transaction():
+            with self._held(), self._transaction():
                 self._holders.leave(self._clock.now())
         except StoreUnavailable:
             pass  # its leases come back when somebody finds the life lock free
@@ -71,22 +74,20 @@ class Ledger:
 
     def take_ids(self) -> int:
         """The first id of a block that nobody else gets."""
-        with self._lock.held(), self._transaction():
+        with self._held(), self._transaction():
             first = self._connection.execute(sql.TAKE_IDS, (ID_BLOCK,)).get
             return int(str(first)) - ID_BLOCK
 
     def renew(self) -> None:
         """Hold the leases for longer. Called between turns; one that fails is made good by the next."""
-        with contextlib.suppress(StoreUnavailable), self._lock.held(), self._transaction():
+        with contextlib.suppress(StoreUnavailable), self._held(), self._transaction():
             self._holders.renew()
 
     def turn(self, number: int, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
         """See `Store.turn`."""
         if self._last is not None and self._last[0] == number:
             return self._last[1]
-        with self._lock.held():
-            if self._broken:
-                self._reconnect()
+        with self._held():
             done = self._done_after_all(number)
             turn = self._take(number, new, settlements, want) if done is None else done
         self._last, self._unsure = (number, turn), None
@@ -95,7 +96,7 @@ class Ledger:
     def change(self, work: str, id: int) -> int:
         """Do one of the things that people do with a job; how many rows changed."""
         statements = {"cancel": self._cancel, "reopen": self._reopen}
-        with self._lock.held(), self._transaction():
+        with self._held(), self._transaction():
             return statements[work](id)
 
     # ------------------------------------------------------------------------------------------------------------- turn
@@ -225,13 +226,21 @@ class Ledger:
         with self._transaction():
             self._claimer = Claimer(self._connection, handlers=self._handlers, known=sorted(self._terms.handlers))
 
+    @contextlib.contextmanager
+    def _held(self) -> Generator[None, None, None]:
+        """Hold the turn lock, over a connection that can be trusted."""
+        with self._lock.held():
+            if self._broken:
+                self._reconnect()
+            yield
+
     def _reconnect(self) -> None:
         """After a failed write nothing in memory is trusted: the file is opened again, and SQLite recovers it."""
         with contextlib.suppress(apsw.Error):
             self._connection.close()
         try:
             self._connect()
-        except apsw.Error as error:
+        except (apsw.Error, StoreUnusable) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
         self._holders.use(self._connection, self._handlers)
         self._broken = False
@@ -260,7 +269,7 @@ class Ledger:
                     self._handlers.roll_back()
                     self._connection.execute("rollback")
         except FOREIGN as error:
-            self._broken = isinstance(error, apsw.IOError)
+            self._broken = self._broken or isinstance(error, apsw.IOError)
             raise StoreUnavailable(f"{self._path}: {error}") from error
 
 

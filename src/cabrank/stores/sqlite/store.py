@@ -93,8 +93,9 @@ class SqliteStore:
     async def arrival(self) -> None:
         """Wait until another connection has committed, since the last call returned."""
         while True:
+            questions = self._ask()
             await self._clock.sleep(ARRIVAL_POLL_S)
-            version = await self._ask().call(self._reading().version)
+            version = await questions.call(self._reading().version)
             if version != self._seen:
                 self._seen = version
                 return
@@ -139,10 +140,10 @@ class SqliteStore:
         return self._usable(self._questions)
 
     def _usable(self, writer: Writer | None) -> Writer:
-        if self._pid != os.getpid():
-            raise UsedAfterFork
         if writer is None:
             raise NotEntered("the store is not open")
+        if self._pid != os.getpid():
+            raise UsedAfterFork
         return writer
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cabrank.testing import FakeClock
 from cabrank.testing.store_contract import StoreContract, Stores
-from tests.contract.sqlite_files import Files
+from tests.contract.sqlite.files import Files
 
 
 class TestSqlite(StoreContract):
