@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator
 from pathlib import Path
 from random import Random
@@ -111,4 +112,14 @@ def test_a_file_that_somebody_else_writes_to_is_waited_for(ledger: Ledger, tmp_p
         submit(ledger, 1)
     other.execute("rollback")
     other.close()
+    assert len(submit(ledger, 1).leases) == 1
+
+
+def test_a_renewal_that_fails_does_not_end_the_thread_but_the_turn_says_why(ledger: Ledger, tmp_path: Path) -> None:
+    with contextlib.closing(apsw.Connection(str(tmp_path / "jobs.db"))) as other:
+        other.execute("alter table holder rename to gone")
+        ledger.renew()
+        with pytest.raises(apsw.SQLError, match="holder"):
+            submit(ledger, 1)
+        other.execute("alter table gone rename to holder")
     assert len(submit(ledger, 1).leases) == 1

@@ -79,8 +79,8 @@ class Ledger:
             return int(str(first)) - ID_BLOCK
 
     def renew(self) -> None:
-        """Hold the leases for longer. Called between turns; one that fails is made good by the next."""
-        with contextlib.suppress(StoreUnavailable), self._held(), self._transaction():
+        """Hold the leases for longer. Called between turns; one that fails is made good by the next, or the next turn says why."""
+        with contextlib.suppress(StoreUnavailable, apsw.Error), self._held(), self._transaction():
             self._holders.renew()
 
     def turn(self, number: int, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
