@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 # No deadline for an example: a shared machine stalls, and tests wait for events, not for time. Where changes are judged, the
 # same examples run each time, so that a change is refused for what it did.
 settings.register_profile("cabrank", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("cabrank")
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_of_ours_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [thread.name for thread in threading.enumerate() if thread not in before and thread.name.startswith("cabrank")]
+    assert not left, f"the test left {left} behind"

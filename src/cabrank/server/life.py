@@ -73,6 +73,7 @@ class Life:
             logger.info("stopping: it is not open yet, and will not be")
             return
         if self._told == 1:
+            self._dispatcher.engine.close_door()  # before anybody can read that it stops
             grace_s = self._dispatcher.settings.grace_s
             logger.info("stopping: what runs may finish within %g s, a second signal hands it back at once", grace_s)
             self._start(self._drain(self._http))

@@ -67,7 +67,9 @@ async def test_the_reader_cannot_write(files: Files) -> None:
 
 
 async def test_a_file_of_a_newer_version_is_refused_and_left_alone(files: Files) -> None:
-    await Opened(files.another(), files).open(TERMS)
+    first = files.another()
+    await first.open(TERMS)
+    await first.close()
     with files.outside() as connection:
         connection.execute(f"pragma user_version = {schema.VERSION + 1}")
     assert f"has schema {schema.VERSION + 1}" in await refusal(files)
