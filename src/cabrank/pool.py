@@ -25,7 +25,8 @@ class WorkerPool:
 
     A worker takes the next job by itself while there is one, and stands in the rank when there is none. Hiring only wakes:
     the woken worker takes its job from the queue when it runs, so a worker that is cancelled in between has nothing to lose,
-    and jobs start in the order of their claims. At most one hired worker is on its way; it hires the next if jobs remain.
+    and jobs start in the order of their claims. At most one hired worker is on its way. A worker whose job suspends hires the
+    next, if jobs remain; so jobs that never suspend are run by one worker, and the event loop has its turn between two slices.
     """
 
     def __init__(self, queue: JobQueue, *, clock: Clock, report: Report, timeout_of: Callable[[Lease], float | None]) -> None:
@@ -84,6 +85,7 @@ class WorkerPool:
     def add(self, worker: Worker) -> Coroutine[Any, Any, None]:
         """Count `worker` in. What comes back is its life, to be run as long as the pool is open."""
         self._workers.append(worker)
+        worker.on_suspend = self.hire
         return self._work(worker)
 
     def sweep(self) -> None:
@@ -133,8 +135,6 @@ class WorkerPool:
                 continue
             worker.lease = lease = leases.popleft()
             worker.began_at = moment
-            if leases and not self._hired:
-                self.hire()
             self.started += 1
             deadline_at = lease.job.deadline_at
             outcome = Late() if deadline_at and deadline_at < self._clock.now() else await worker.run(lease)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 
 from cabrank.job import Lease
-from cabrank.stores.contract import TURN_BYTES, Want
+from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Want
 
-RESERVATION = 2_000  # leases; 40 ms of work at 50,000 jobs/s, so one turn's wait is always covered
+RESERVATION = TURN_ROWS  # leases, however short the jobs: with less, a turn could bring more new jobs than start before the next
 SMOOTHING = 0.2  # weight of the newest measurement of the run time
 
 RUNNING_IN: ContextVar[str] = ContextVar("cabrank_running_in", default="")

@@ -20,6 +20,8 @@ class Worker(Protocol):
     """When that began, on the monotonic clock."""
     suspended: bool
     """Whether the last run gave the event loop a turn. The pool resets it."""
+    on_suspend: Callable[[], None]
+    """Called when a run is about to give the event loop a turn for the first time. The pool sets it."""
     closing: bool
     """Whether the pool is closed, so that a cancel which was not asked for ends the worker."""
 

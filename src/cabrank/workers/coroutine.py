@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
@@ -12,6 +12,9 @@ from cabrank.errors import PayloadInvalid
 from cabrank.job import Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Raised, Returned, Unreadable
 from cabrank.workers.contract import Calls
+
+
+def _nobody_minds() -> None: ...
 
 
 class CoroutineWorker:
@@ -25,6 +28,7 @@ class CoroutineWorker:
         self.lease: Lease | None = None
         self.began_at = 0.0
         self.suspended = False
+        self.on_suspend: Callable[[], None] = _nobody_minds
         self.closing = False
         self._calls = calls
         self._context = context
@@ -47,6 +51,7 @@ class CoroutineWorker:
         except BaseException as error:  # noqa: BLE001 -- a handler may raise anything, and only its run ends
             return self._outcome_of(error)
         self.suspended = True
+        self.on_suspend()
         self._task = asyncio.current_task()
         return (yield from self._resumed(step, coroutine, yielded))
 
