@@ -28,13 +28,18 @@ from cabrank.settling import settle
 from cabrank.states import Cause
 from cabrank.stores.contract import SUSPECT_CRASHES, InspectedStore, Want
 from cabrank.upkeep import Duty
-from cabrank.workers.contract import Calls
+from cabrank.workers.contract import Calls, Spawner, Worker
 from cabrank.workers.coroutine import CoroutineWorker
 
 TIMEOUT_SWEEP_S = 0.05  # how exactly timeouts are kept: one look at what runs, not a timer for each job
 JOIN_POLL_S = 0.5  # how often `join` asks the store when nothing is settled here
 
 _queue_of = attrgetter("job.queue")
+
+
+def _spawn(kind: Kind, calls: Calls, context: contextvars.Context) -> Worker:
+    del kind  # the constructor refuses all but one
+    return CoroutineWorker(calls, context)
 
 
 class Dispatcher(Intake):
@@ -55,6 +60,7 @@ class Dispatcher(Intake):
         settings: Settings | None = None,
         clock: Clock | None = None,
         rng: Random | None = None,
+        spawn: Spawner | None = None,
     ) -> None:
         super().__init__(app, store=store, max_workers=max_workers, max_queue=max_queue, settings=settings, clock=clock, rng=rng)
         queues = self.app.queues if self.engine.store.capabilities.durable else {Kind.ASYNC.value: Kind.ASYNC, **self.app.queues}
@@ -66,6 +72,7 @@ class Dispatcher(Intake):
         self.pools = {queue: self._pool(queue) for queue in queues}
         self._resources = Resources()
         self._calls = Calls(self.app.handlers)
+        self._spawn: Spawner = spawn or _spawn
         self._working: list[asyncio.Task[None]] = []
         self._settle = self.engine.committer.settle
         self._stopping = False
@@ -154,7 +161,7 @@ class Dispatcher(Intake):
         context = contextvars.copy_context()
         context.run(RUNNING_IN.set, pool.queue.name)
         for number in range(self.settings.workers_of(pool.queue.name, Kind.ASYNC, os.cpu_count() or 1)):
-            work = pool.add(CoroutineWorker(self._calls, context))
+            work = pool.add(self._spawn(Kind.ASYNC, self._calls, context))
             self._working.append(self.engine.root.start(work, name=f"{pool.queue.name}/{number}"))
 
     async def _open_resources(self) -> None:

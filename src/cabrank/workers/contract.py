@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
 from typing import Any, Protocol
 
 from cabrank.app import AnyHandler
 from cabrank.inject import ContextMarker, JobContext, ResourceMarker, Resources
 from cabrank.job import Lease, text_id
 from cabrank.policy import Outcome
+from cabrank.settings import Kind
 
 
 class Worker(Protocol):
@@ -35,6 +37,14 @@ class Worker(Protocol):
 
     async def settle_down(self) -> None:
         """After a run that was interrupted: let a cancel that came too late pass, so that it cannot hit the next job."""
+        ...
+
+
+class Spawner(Protocol):
+    """Makes the workers. Whatever a worker needs beyond its coroutine, a thread or a process, begins and ends with it."""
+
+    def __call__(self, kind: Kind, calls: Calls, context: Context) -> Worker:
+        """A worker of that kind, each of whose runs sees a fresh copy of `context`."""
         ...
 
 
