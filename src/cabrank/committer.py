@@ -322,7 +322,7 @@ class Committer:
             self._events.publish(JobsSettled(settlements))
 
     def _tell_admitted(self, batch: Batch, admitted: Sequence[Admission]) -> None:
-        stored = batch.slice
+        stored: list[Sequence[Job]] = [batch.slice]
         refused: list[Offer] = []
         answers: list[tuple[Answered, Admission]] = []
         for offer, admission in zip(batch.offers, admitted, strict=False):
@@ -333,17 +333,17 @@ class Committer:
                     offer.answered(self._refusal)
                 continue
             if admission.verdict is Verdict.STORED:
-                stored.extend(offer.submission.jobs)
+                stored.append(offer.submission.jobs)
             else:
                 self._counters.refused += admission.verdict is not Verdict.REPEATED
             answers.append((offer.answered, admission))
         if answers:  # behind the next turn's start: while that is on its way to disk, these go out
             asyncio.get_running_loop().call_soon(_answer, answers)
-        self._counters.admitted += len(stored)
+        self._counters.admitted += sum(map(len, stored))
         for offer in reversed(refused):
             self._lines.setdefault(offer.queue, deque()).appendleft(offer)
-        if self._events and stored:
-            self._events.publish(JobsAdmitted(stored))
+        if self._events and any(stored):
+            self._events.publish(JobsAdmitted([job for jobs in stored for job in jobs]))
 
 
 def _answer(answers: Sequence[tuple[Answered, Admission]]) -> None:
