@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +35,9 @@ def test_a_run_ends_in_a_state_for_one_cause_where_that_is_final() -> None:
     """So that a record's state says which cause led there."""
     final = [state for (before, _), state in TRANSITIONS.items() if before is State.RUNNING and state not in UNFINISHED | {State.DEAD}]
     assert len(final) == len(set(final))
+
+
+def test_the_table_in_the_docs_is_the_table() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "one-job.md").read_text()
+    rows = [f"| {before} | {cause} | {state} |" for (before, cause), state in TRANSITIONS.items()]
+    assert "\n".join(rows) in page
