@@ -190,6 +190,10 @@ class App:
                 )
         if handler.name in self.handlers:
             raise RegistrationError(f"there is a handler named {handler.name!r} already: give one of them another `name=`")
+        if handler.queue in set(Kind) and handler.queue != handler.kind:
+            raise RegistrationError(
+                f"queue {handler.queue!r} is the default queue of {handler.queue} workers: give {handler.name!r} another queue"
+            )
         if self.queues.setdefault(handler.queue, handler.kind) is not handler.kind:
             raise RegistrationError(
                 f"queue {handler.queue!r} has {self.queues[handler.queue].value} workers, so {handler.name!r}, which needs "

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from random import Random
-from typing import Self
+from typing import Self, assert_never
 
 from cabrank.app import App
 from cabrank.clock import Clock
 from cabrank.engine import STUBBORN_S
 from cabrank.errors import RegistrationError
-from cabrank.events import logger
+from cabrank.events import Counters, logger
 from cabrank.inject import Resources
 from cabrank.intake import Intake
 from cabrank.job import Lease, Settlement
@@ -30,6 +30,7 @@ from cabrank.stores.contract import SUSPECT_CRASHES, InspectedStore, Want
 from cabrank.upkeep import Duty
 from cabrank.workers.contract import Calls, Spawner, Worker
 from cabrank.workers.coroutine import CoroutineWorker
+from cabrank.workers.thread import LeftBehind, ThreadWorker
 
 TIMEOUT_SWEEP_S = 0.05  # how exactly timeouts are kept: one look at what runs, not a timer for each job
 JOIN_POLL_S = 0.5  # how often `join` asks the store when nothing is settled here
@@ -37,9 +38,23 @@ JOIN_POLL_S = 0.5  # how often `join` asks the store when nothing is settled her
 _queue_of = attrgetter("job.queue")
 
 
-def _spawn(kind: Kind, calls: Calls, context: contextvars.Context) -> Worker:
-    del kind  # the constructor refuses all but one
-    return CoroutineWorker(calls, context)
+class WorkerKinds:
+    """Makes the workers of each kind; see `Spawner`."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._left_behind = LeftBehind(counters)
+
+    def __call__(self, kind: Kind, calls: Calls, context: contextvars.Context) -> Worker:
+        """A worker of that kind."""
+        match kind:
+            case Kind.ASYNC:
+                return CoroutineWorker(calls, context)
+            case Kind.THREAD:
+                return ThreadWorker(calls, context, self._left_behind)
+            case Kind.PROCESS:
+                raise RegistrationError("process workers come in a later version: leave `kind` out, and the function runs on a thread")
+            case _:
+                assert_never(kind)
 
 
 class Dispatcher(Intake):
@@ -63,16 +78,16 @@ class Dispatcher(Intake):
         spawn: Spawner | None = None,
     ) -> None:
         super().__init__(app, store=store, max_workers=max_workers, max_queue=max_queue, settings=settings, clock=clock, rng=rng)
-        queues = self.app.queues if self.engine.store.capabilities.durable else {Kind.ASYNC.value: Kind.ASYNC, **self.app.queues}
-        for queue, kind in queues.items():
-            if kind is not Kind.ASYNC:
-                raise RegistrationError(
-                    f"queue {queue!r} needs {kind.value} workers, which this version does not have yet: use `async def`"
-                )
-        self.pools = {queue: self._pool(queue) for queue in queues}
+        bare = {} if self.engine.store.capabilities.durable else {kind.value: kind for kind in (Kind.ASYNC, Kind.THREAD)}
+        self.pools: dict[str, WorkerPool] = {}
+        self._spawn: Spawner = spawn or WorkerKinds(self.engine.counters)
+        self._kinds = {**bare, **self.app.queues}
+        for queue, kind in self._kinds.items():
+            if kind is Kind.PROCESS and spawn is None:
+                raise RegistrationError(f"queue {queue!r} needs process workers, which come in a later version: leave `kind` out")
+            self.pools[queue] = self._pool(queue)
         self._resources = Resources()
         self._calls = Calls(self.app.handlers)
-        self._spawn: Spawner = spawn or _spawn
         self._working: list[asyncio.Task[None]] = []
         self._settle = self.engine.committer.settle
         self._stopping = False
@@ -160,8 +175,9 @@ class Dispatcher(Intake):
     def _man(self, pool: WorkerPool) -> None:
         context = contextvars.copy_context()
         context.run(RUNNING_IN.set, pool.queue.name)
-        for number in range(self.settings.workers_of(pool.queue.name, Kind.ASYNC, os.cpu_count() or 1)):
-            work = pool.add(self._spawn(Kind.ASYNC, self._calls, context))
+        kind = self._kinds[pool.queue.name]
+        for number in range(self.settings.workers_of(pool.queue.name, kind, os.cpu_count() or 1)):
+            work = pool.add(self._spawn(kind, self._calls, context))
             self._working.append(self.engine.root.start(work, name=f"{pool.queue.name}/{number}"))
 
     async def _open_resources(self) -> None:
@@ -240,5 +256,6 @@ class Dispatcher(Intake):
             await outlast(self._working, timeout_s=STUBBORN_S)
         finally:
             for lease in (lease for pool in self.pools.values() for lease in pool.running):
+                self.engine.counters.left_behind += 1
                 logger.error("job %d of %s did not stop and is left behind; its job is handed back", lease.job.id, lease.job.handler)
                 self._report(lease, Interrupted())

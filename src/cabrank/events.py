@@ -87,5 +87,6 @@ class Counters:
         self.held = 0
         self.released = 0
         self.lost = 0
+        self.left_behind = 0
         self.turns = 0
         self.turns_failed = 0

@@ -125,6 +125,12 @@ class WorkerPool:
             worker.interrupt(STOPPED)
 
     async def _work(self, worker: Worker) -> None:
+        try:
+            await self._take_jobs(worker)
+        finally:
+            worker.close()
+
+    async def _take_jobs(self, worker: Worker) -> None:
         """Take a job, run it, report the outcome, until the pool is closed."""
         monotonic, report, leases = self._clock.monotonic, self._report, self.queue.leases
         moment = slice_began = monotonic()

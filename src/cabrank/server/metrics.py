@@ -25,6 +25,7 @@ COUNTERS = {
     "cabrank_jobs_held_total": ("held", "Jobs whose payload did not decode."),
     "cabrank_jobs_released_total": ("released", "Runs handed back at a stop."),
     "cabrank_jobs_lost_total": ("lost", "Runs whose lease was lost: what they did is not recorded."),
+    "cabrank_runs_left_behind_total": ("left_behind", "Runs that did not stop when they were told, and were left behind."),
     "cabrank_turns_total": ("turns", "Turns of the store."),
     "cabrank_turns_failed_total": ("turns_failed", "Turns that the store did not answer at first."),
 }

@@ -36,8 +36,16 @@ class Worker(Protocol):
         ...
 
     async def settle_down(self) -> None:
-        """After a run that was interrupted: let a cancel that came too late pass, so that it cannot hit the next job."""
+        """After a run that suspended: let pass what was meant for it, so that it cannot hit the next job."""
         ...
+
+    def close(self) -> None:
+        """The worker takes no more jobs."""
+        ...
+
+
+def nobody_minds() -> None:
+    """What `Worker.on_suspend` is until the pool sets it."""
 
 
 class Spawner(Protocol):

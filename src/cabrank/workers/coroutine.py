@@ -11,10 +11,7 @@ from typing import Any
 from cabrank.errors import PayloadInvalid
 from cabrank.job import Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Raised, Returned, Unreadable
-from cabrank.workers.contract import Calls
-
-
-def _nobody_minds() -> None: ...
+from cabrank.workers.contract import Calls, nobody_minds
 
 
 class CoroutineWorker:
@@ -28,7 +25,7 @@ class CoroutineWorker:
         self.lease: Lease | None = None
         self.began_at = 0.0
         self.suspended = False
-        self.on_suspend: Callable[[], None] = _nobody_minds
+        self.on_suspend: Callable[[], None] = nobody_minds
         self.closing = False
         self._calls = calls
         self._context = context
@@ -77,6 +74,9 @@ class CoroutineWorker:
             pass
         if task.uncancel():  # there is another cancel, which is meant for the worker
             raise asyncio.CancelledError
+
+    def close(self) -> None:
+        """Nothing to do: it lives in the pool's coroutine."""
 
     def _resumed(self, step: Any, coroutine: Coroutine[Any, Any, object], yielded: Any) -> Generator[Any, Any, Outcome]:
         while True:
