@@ -161,5 +161,5 @@ def _alike(handler: AnyHandler, payloads: Sequence[bytes], items: Sequence[objec
     name, queue = handler.name, handler.queue
     return [
         Job(id=number, handler=name, queue=queue, payload=payload, args=(item,))
-        for number, (payload, item) in enumerate(zip(payloads, items, strict=True), first)
+        for number, payload, item in zip(range(first, first + len(items)), payloads, items, strict=True)
     ]

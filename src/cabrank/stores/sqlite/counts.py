@@ -16,13 +16,13 @@ class Waiting(msgspec.Struct):
     jobs: int = 0
     size: int = 0
     ready: bool = False
-    changed: bool = False
+    written: tuple[int, int] = (0, 0)
+    """The counts as the file has them."""
 
     def add(self, jobs: int, size: int) -> None:
         """Count jobs in, or out with negative numbers."""
         self.jobs += jobs
         self.size += size
-        self.changed = True
 
 
 class Opening(msgspec.Struct):
@@ -45,11 +45,13 @@ def look(connection: apsw.Connection, holder: int) -> Opening:
     row: Any = connection.execute(sql.LOOK, (holder,)).get
     turn, later_at, cancelling, queues = row
     counts = msgspec.json.decode(queues, type=list[tuple[int, int, int, bool | int]])
-    return Opening(turn, later_at, bool(cancelling), {number: Waiting(jobs, size, bool(ready)) for number, jobs, size, ready in counts})
+    return Opening(
+        turn, later_at, bool(cancelling), {number: Waiting(jobs, size, bool(ready), (jobs, size)) for number, jobs, size, ready in counts}
+    )
 
 
 def write(connection: apsw.Connection, opening: Opening) -> None:
-    """Write the counts that changed."""
+    """Write the counts that are others than before; a job that starts in the turn that brings it changes none."""
     for number, waiting in opening.queues.items():
-        if waiting.changed:
+        if (waiting.jobs, waiting.size) != waiting.written:
             connection.execute(sql.COUNT_QUEUE, (waiting.jobs, waiting.size, number))
