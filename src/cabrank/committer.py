@@ -137,11 +137,6 @@ class Committer:
         while self._slice and not self._finishing:
             await self._clock.sleep(0)
 
-    @property
-    def unsettled(self) -> int:
-        """Settlements that no turn has taken yet."""
-        return len(self._settlements)
-
     def in_line(self, queue: str) -> bool:
         """Whether somebody waits for room in `queue` already."""
         return queue in self._lines

@@ -44,9 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: Annotated[str, _why("where jobs are kept: memory://, sqlite:///relative.db, sqlite:////absolute.db")] = "memory://"
     max_workers: Annotated[PerQueue, _why("workers: one number for each queue, or by name: uploads=200,thread=4")] = None
     max_queue: Annotated[PerQueue, _why("jobs that may wait in a queue; default 10,000 in memory, 10 million in a store")] = None
-    lease_s: Annotated[
-        float, _why("a process that is silent for so long has lost its jobs; ten times the longest pause seen in practice")
-    ] = 30.0
+    lease_s: Annotated[float, _why("a process that is silent for so long has lost its jobs; three renewals must fail")] = 30.0
     renew_s: Annotated[float, _why("a third of the lease: two renewals may fail")] = 10.0
     sweep_s: Annotated[float, _why("how often the jobs of dead processes are looked for; costs one short turn")] = 5.0
     grace_s: Annotated[float, _why("how long running jobs may finish at a stop; below the 30 s after which supervisors kill")] = 25.0

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import cabrank
@@ -121,3 +122,22 @@ def test_what_is_not_installed_is_named_with_the_line_that_installs_it() -> None
 def test_text_from_outside_cannot_pass_for_another_entry_of_the_log() -> None:
     record = logging.LogRecord("cabrank", logging.INFO, "", 0, "got %s", ("a\nERROR forged\r",), None)
     assert OneLine("%(levelname)s %(message)s").format(record) == "INFO got a\\nERROR forged\\r"
+
+
+def test_the_settings_are_shown_with_their_reasons_and_those_that_are_set_stand_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CABRANK_GRACE_S", "3")
+    assert run(["settings"]) == 0
+    shown = capsys.readouterr().out
+    assert "3.0 (set)" in shown
+    assert "30.0 (set)" not in shown
+    assert "supervisors" in shown, "the reason for the default of the grace"
+    assert run(["settings", "--json"]) == 0
+    assert msgspec.json.decode(capsys.readouterr().out)["grace_s"] == 3.0
+
+
+def test_a_setting_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CABRANK_PORT", "eighty")
+    assert run(["settings"]) == 1
+    assert "CABRANK_PORT='eighty'" in capsys.readouterr().err

@@ -227,10 +227,10 @@ async def test_settlements_free_the_way_and_lost_ones_are_told_apart() -> None:
         bench.pool.want = 0
         bench.committer.settle(Settlement(1, 1, Cause.RETURNED))
         bench.committer.settle(Settlement(2, 9, Cause.RETURNED))
-        assert bench.committer.unsettled == 2
+        assert not bench.committer.idle
         await quiet()
         assert [settlement.id for settlement in bench.settled] == [1]
-        assert (bench.counters.done, bench.counters.lost, bench.committer.unsettled) == (1, 1, 0)
+        assert (bench.counters.done, bench.counters.lost, bench.committer.idle) == (1, 1, True)
         kinds = [type(event) for event in bench.heard]
         assert kinds == [JobsAdmitted, JobsClaimed, LeasesLost, JobsSettled]
 

@@ -1,4 +1,4 @@
-"""The command line: `cabrank serve`, with more to come beside it."""
+"""The command line: `cabrank serve` and `cabrank settings`, with more to come beside them."""
 
 from __future__ import annotations
 

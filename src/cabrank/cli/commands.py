@@ -9,6 +9,7 @@ from cyclopts import App
 
 import cabrank
 from cabrank.cli.serve import serve
+from cabrank.cli.settings import settings
 from cabrank.errors import CabrankError
 
 EXIT_FAILED = 1
@@ -22,6 +23,7 @@ program = App(
     result_action="return_value",
 )
 program.command(serve)
+program.command(settings)
 
 
 def run(arguments: Sequence[str]) -> int:
