@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
@@ -170,6 +171,7 @@ class App:
         max_crashes: int | None = None,
     ) -> Handler[P, R]:
         chosen = _kind(function, kind)
+        _check_policy(function, timeout_s, max_crashes)
         handler = Handler(
             function,
             name=name or function.__name__,
@@ -200,6 +202,14 @@ class App:
                 f"{handler.kind.value} workers, goes to another queue"
             )
         self.handlers[handler.name] = handler
+
+
+def _check_policy(function: Callable[..., object], timeout_s: Any, max_crashes: Any) -> None:
+    """Refuse numbers that would fail later, far from here; the types are not taken on trust."""
+    if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s < math.inf):
+        raise RegistrationError(f"{function.__name__}: timeout_s is a number of seconds above 0, not {timeout_s!r}")
+    if max_crashes is not None and not (isinstance(max_crashes, int) and max_crashes >= 1):
+        raise RegistrationError(f"{function.__name__}: max_crashes is a whole number from 1, not {max_crashes!r}")
 
 
 def bare_handler(kind: Kind) -> AnyHandler:

@@ -44,12 +44,16 @@ class Claimant(Protocol):
 
 
 class Offer(msgspec.Struct):
-    """A submission that waits for its turn, and who is told. `patient`: it waits for room, first come first served."""
+    """A submission that waits for its turn, and who is told. `patient`: it waits for room, first come first served.
+
+    `wanted` says whether anybody still waits for the answer; if not, it is dropped before its turn.
+    """
 
     submission: Submission
     answered: Answered
     patient: bool
     size: int
+    wanted: Callable[[], bool]
 
     @property
     def queue(self) -> str:
@@ -109,9 +113,14 @@ class Committer:
         self._claimant = claimant
         self.wake()
 
-    def offer(self, submission: Submission, answered: Answered, *, patient: bool, size: int) -> None:
-        """Take `submission` (`size` bytes of payload) to the store; `answered` is called once, when that is committed or refused."""
-        self._place(Offer(submission, answered, patient, size))
+    def offer(
+        self, submission: Submission, answered: Answered, *, patient: bool, size: int, wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Take `submission` (`size` bytes of payload) to the store; `answered` is called once, when that is committed or refused.
+
+        It is dropped, and nobody is called, if it is not `wanted` any more when its turn comes.
+        """
+        self._place(Offer(submission, answered, patient, size, wanted))
         self.wake()
 
     def add(self, jobs: Sequence[Job]) -> None:
@@ -223,6 +232,8 @@ class Committer:
         for source in (*self._lines.values(), self._offers) if self._room else (self._offers,):
             while source and (not offers or (rows + len(source[0].submission.jobs) <= TURN_ROWS and size + source[0].size <= TURN_BYTES)):
                 offer = source.popleft()
+                if not offer.wanted():
+                    continue
                 offers.append(offer)
                 rows += len(offer.submission.jobs)
                 size += offer.size
@@ -353,7 +364,6 @@ _COUNTER = {
     Cause.SNOOZED: "retried",
     Cause.RELEASED: "released",
     Cause.GAVE_UP: "dead",
-    Cause.WORKER_LOST: "dead",
     Cause.CANCELLED: "cancelled",
     Cause.DROPPED: "expired",
     Cause.UNREADABLE: "held",

@@ -100,7 +100,7 @@ class Dispatcher(Intake):
         """Open the store, take back what a dead process left, open the resources, start the workers.
 
         Raises:
-            StoreUnusable, StoreUnavailable: the store cannot be opened; nothing is left running. What a resource raises passes too.
+            StoreUnusable, StoreUnavailable: the store cannot be opened; nothing is left running.
         """
         await self.engine.open(self._open_resources, [Duty(TIMEOUT_SWEEP_S, self._sweep)])
         self._hurry = asyncio.get_running_loop().create_future()
@@ -170,7 +170,14 @@ class Dispatcher(Intake):
 
     def _pool(self, queue: str) -> WorkerPool:
         waiting = JobQueue(queue, reserve_s=self.settings.reserve_s)
-        return WorkerPool(waiting, clock=self.clock, report=self._report, timeout_of=self._timeout_of)
+        return WorkerPool(
+            waiting,
+            clock=self.clock,
+            report=self._report,
+            timeout_of=self._timeout_of,
+            freed=self.engine.committer.wake,
+            stubborn=self._tell_of,
+        )
 
     def _man(self, pool: WorkerPool) -> None:
         context = contextvars.copy_context()
@@ -193,6 +200,11 @@ class Dispatcher(Intake):
             return
         handler = None if lease.job.function is not None else self.app.handlers[lease.job.handler]
         self._settle(settle(lease, outcome, handler, settings=self.settings, rng=self.rng))
+
+    def _tell_of(self, lease: Lease, consequence: str = "it keeps its worker") -> None:
+        """A run does not stop."""
+        self.engine.counters.left_behind += 1
+        logger.error("job %d of %s does not stop though it was told to: %s", lease.job.id, lease.job.handler, consequence)
 
     def _timeout_of(self, lease: Lease) -> float | None:
         return None if lease.job.function is not None else self.app.handlers[lease.job.handler].timeout_s
@@ -256,6 +268,5 @@ class Dispatcher(Intake):
             await outlast(self._working, timeout_s=STUBBORN_S)
         finally:
             for lease in (lease for pool in self.pools.values() for lease in pool.running):
-                self.engine.counters.left_behind += 1
-                logger.error("job %d of %s did not stop and is left behind; its job is handed back", lease.job.id, lease.job.handler)
+                self._tell_of(lease, "it is left behind, and its job is handed back")
                 self._report(lease, Interrupted())

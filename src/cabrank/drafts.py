@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -27,10 +28,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+        for name in ("delay_s", "due_at", "deadline_s"):
+            value: object = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+                what = "seconds since the epoch: give `moment.timestamp()`" if name == "due_at" else "a number of seconds"
+                raise SettingError(f"{name} is {what}, not {value!r}")
         if self.delay_s is not None and self.due_at is not None:
             raise SettingError("give delay_s or due_at, not both")
-        if self.delay_s is not None and self.delay_s < 0:
-            raise SettingError(f"delay_s must not be negative, it is {self.delay_s:g}")
+        for name, seconds in (("delay_s", self.delay_s), ("deadline_s", self.deadline_s)):
+            if seconds is not None and seconds < 0:
+                raise SettingError(f"{name} must not be negative, it is {seconds:g}")
         if self.priority is not None and self.priority not in PRIORITIES:
             raise SettingError(f"priority is 0 (first) to 9 (last), not {self.priority}")
 
@@ -100,7 +107,7 @@ class Drafts:
             jobs = _alike(handler, payloads, items, self._ids.take(len(items)))
         return jobs if options is PLAIN else self._with(options, jobs)
 
-    def received(self, handler: AnyHandler, payload: bytes, options: Options = PLAIN) -> Job:
+    def received(self, handler: AnyHandler, payload: bytes) -> Job:
         """The job of a payload that came as JSON. What is stored is what came.
 
         Raises:
@@ -110,8 +117,7 @@ class Drafts:
             raise PayloadTooLarge(len(payload), self._limit)
         args = handler.codec.decode(payload)
         stored = payload or handler.codec.encode(args)
-        job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=stored, args=args)
-        return job if options is PLAIN else self._with(options, [job])[0]
+        return Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=stored, args=args)
 
     def together(self, jobs: Jobs, options: Options = PLAIN) -> list[Job]:
         """The jobs of a document, their ids in a row and in its order.

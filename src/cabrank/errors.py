@@ -11,17 +11,20 @@ CabrankError
 │   ├── PayloadMalformed        … it is not even JSON
 │   └── PayloadTooLarge         … it is larger than the limit
 ├── Refused                     nothing was stored
+│   ├── NeverFits               more jobs together than the queue's whole bound
 │   ├── QueueFull               the queue has reached its bound
 │   ├── KeyReused               the idempotency key came with another body before
 │   └── IntakeClosed            no new work is taken: stopping or stopped
 ├── StoreError
 │   ├── StoreUnavailable        the store did not answer; what it did is unknown
 │   └── StoreUnusable           the store cannot be opened as it is
+├── ResourceFailed              what a handler's `cabrank.resource(…)` opens could not be opened
 ├── DispatcherFailed            something inside failed and everything was stopped
 └── Unsuccessful                what `JobHandle.result()` raises when there is no result
     ├── JobFailed               given up, with the handler's error
     ├── JobCancelled
     ├── JobExpired
+    ├── JobHeld                 its payload does not decode here; it waits for a fix
     ├── ResultGone              it ended, but its result is not kept any more
     └── UnknownJob              no job of that id, or gone
 """
@@ -95,6 +98,10 @@ class QueueFull(Refused):
         self.bound = bound
 
 
+class NeverFits(Refused):
+    """The jobs that were to be stored together are more than the queue's bound. Nothing was stored; send them in parts."""
+
+
 class KeyReused(Refused):
     """The idempotency key was used before with another body. Nothing was stored; use a new key for new work."""
 
@@ -119,6 +126,10 @@ class StoreUnusable(StoreError):
     """The store cannot be opened as it is; the message says what is wrong with it and what to do."""
 
 
+class ResourceFailed(CabrankError):
+    """What a handler's `cabrank.resource(…)` opens could not be opened. `__cause__` is what its opener raised."""
+
+
 class DispatcherFailed(CabrankError):
     """Something inside the dispatcher failed, so it stopped everything. `__cause__` is what failed; open a new one."""
 
@@ -130,8 +141,8 @@ class Unsuccessful(CabrankError):
 class JobFailed(Unsuccessful):
     """The job was given up.
 
-    `reason` is one word (`failed`, `gave_up`, `worker_lost`, `timed_out`), `trace` the handler's last error as text. `__cause__`
-    is the handler's own exception when it was raised in this process.
+    `reason` is one word (`failed`, `gave_up`, `timed_out`, `worker_lost`, `unrecordable`), `trace` the handler's last error as
+    text. `__cause__` is the handler's own exception when it was raised in this process.
     """
 
     def __init__(self, id: str, reason: str, trace: str) -> None:
@@ -150,8 +161,12 @@ class JobExpired(Unsuccessful):
     """The job's deadline passed before it ran, or an overflow policy dropped it."""
 
 
+class JobHeld(Unsuccessful):
+    """The job's payload does not decode to what its handler takes now. It is kept and can be reopened after a fix."""
+
+
 class ResultGone(Unsuccessful):
-    """The job ended, but its result is not kept any more: raise `keep_done_s` or `keep_done_jobs`, or use `map` for all results."""
+    """The job ended, but its result is not kept any more: raise `keep_done_s`, or keep the handle that `submit` returned."""
 
 
 class UnknownJob(Unsuccessful):

@@ -78,7 +78,6 @@ class Counters:
     def __init__(self) -> None:
         self.admitted = 0
         self.refused = 0
-        self.started = 0
         self.done = 0
         self.retried = 0
         self.dead = 0

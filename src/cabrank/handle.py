@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 import msgspec
 
 from cabrank.codec import PayloadCodec
-from cabrank.errors import JobCancelled, JobExpired, JobFailed, ResultGone, StoreUnavailable, UnknownJob
+from cabrank.errors import JobCancelled, JobExpired, JobFailed, JobHeld, ResultGone, StoreUnavailable, UnknownJob
 from cabrank.job import Settlement, text_id
 from cabrank.states import TRANSITIONS, UNFINISHED, Cause, State
 from cabrank.stores.contract import Inspector, JobRecord
@@ -65,6 +65,7 @@ class JobHandle(Generic[R]):
             JobFailed: the job was given up; `__cause__` is the handler's exception, if it was raised in this process.
             JobCancelled: it was cancelled.
             JobExpired: it was dropped before it ran.
+            JobHeld: its payload does not decode to what its handler takes now.
             ResultGone: it ended, but its result is not kept any more.
             UnknownJob: nothing is known of it.
             IntakeClosed, DispatcherFailed: it had not ended when everything here stopped.
@@ -110,6 +111,9 @@ class Handles:
         if not self._live and not self._waiting:
             return
         for settlement in settlements:
+            if settlement.cause is Cause.UNREADABLE:
+                self._live.pop(settlement.id, None)  # who asks later asks the store: it may have been reopened
+                self._refuse(settlement.id, self._held(settlement.id, settlement.error))
             if TRANSITIONS[State.RUNNING, settlement.cause] in UNFINISHED:
                 continue
             reference = self._live.pop(settlement.id, None)
@@ -119,6 +123,14 @@ class Handles:
             for waiter in self._waiting.pop(settlement.id, ()):
                 if not waiter.done():
                     waiter.set_result(settlement)
+
+    def _held(self, number: int, why: str) -> JobHeld:
+        return JobHeld(f"job {text_id(self.prefix, number)} is held, its payload does not decode here: {why}; reopen it after a fix")
+
+    def _refuse(self, number: int, error: Exception) -> None:
+        for waiter in self._waiting.pop(number, ()):
+            if not waiter.done():
+                waiter.set_exception(error)
 
     def prune(self) -> None:
         """Forget handles that nobody holds any more."""
@@ -150,6 +162,8 @@ class Handles:
             await self.caught_up()
             with contextlib.suppress(StoreUnavailable):  # then the duty that looks elsewhere asks again
                 record = await self.record(handle.number)
+                if record.state is State.HELD:
+                    raise self._held(handle.number, record.error)
                 if record.state not in UNFINISHED:
                     return _settlement_of(record)
         if self._over is not None:
@@ -172,10 +186,11 @@ class Handles:
         asked = tuple(self._waiting)  # more may come while the store looks
         records = await self.store.find(asked)
         self.settled([_settlement_of(record) for record in records.values() if record.state not in UNFINISHED])
-        for number in (number for number in asked if number not in records):
-            for waiter in self._waiting.pop(number, ()):
-                if not waiter.done():
-                    waiter.set_exception(ResultGone(f"job {text_id(self.prefix, number)} ended and is no longer kept"))
+        for number in asked:
+            if number not in records:
+                self._refuse(number, ResultGone(f"job {text_id(self.prefix, number)} ended and is no longer kept"))
+            elif records[number].state is State.HELD:
+                self._refuse(number, self._held(number, records[number].error))
 
     async def cancel(self, number: int) -> bool:
         """Cancel a job. One that waited has ended with that, and no turn will tell its handles."""

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from operator import attrgetter
 from random import Random
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+
+import msgspec
 
 from cabrank.app import App
 from cabrank.clock import Clock, SystemClock
 from cabrank.committer import Answered
 from cabrank.drafts import PLAIN, Drafts, Options
 from cabrank.engine import Engine
-from cabrank.errors import CabrankError, DispatcherFailed, KeyReused, QueueFull
+from cabrank.errors import CabrankError, DispatcherFailed, KeyReused, NeverFits, QueueFull, SettingError
 from cabrank.handle import JobHandle, JobHandles
-from cabrank.job import Job, number_of
+from cabrank.job import Job, check_key, digest_of, number_of
 from cabrank.queue import RUNNING_IN
-from cabrank.settings import PerQueue, Settings, load
+from cabrank.settings import Kind, PerQueue, Settings, load
 from cabrank.stores import open_url
-from cabrank.stores.contract import STORED, Admission, InspectedStore, Submission, Verdict
+from cabrank.stores.contract import STORED, TURN_BYTES, Admission, InspectedStore, Submission, Verdict
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -44,8 +45,8 @@ class When(TypedDict, total=False):
 class Intake:
     """Submits jobs without working on any.
 
-    An async context manager; it may be left in another task than it was entered in. `store` is a URL or a store object; what
-    else can be set comes in `settings`, else from `CABRANK_…` variables.
+    An async context manager; it may be left in another task than it was entered in. `store` is a URL or a store object. What
+    else can be set comes in `settings`, else from `CABRANK_…` variables; `store`, `max_workers` and `max_queue` go before both.
     """
 
     def __init__(
@@ -60,9 +61,10 @@ class Intake:
         rng: Random | None = None,
     ) -> None:
         self.app = app or App()
-        self.settings = settings or load(
-            os.environ, store=store if isinstance(store, str) else None, max_workers=max_workers, max_queue=max_queue
-        )
+        given = {"store": store if isinstance(store, str) else None, "max_workers": max_workers, "max_queue": max_queue}
+        said = {name: value for name, value in given.items() if value is not None}
+        self.settings = load(os.environ, **said) if settings is None else msgspec.structs.replace(settings, **said)
+        self._check_queue_names()
         self.clock: Clock = clock or SystemClock()
         self.rng = rng or Random()
         opened = open_url(self.settings.store, self.clock, self.rng) if store is None or isinstance(store, str) else store
@@ -83,7 +85,8 @@ class Intake:
 
         `function` is a handler of the app; with a store in memory, any callable. `delay_s` or `due_at` says when it is due,
         `priority` 0 (first) to 9 (last), `deadline_s` after how many seconds it is not worth starting. The same `key` with the
-        same arguments again, within `receipts_s`, gives the first job and adds nothing.
+        same arguments again, within `receipts_s`, gives the first job and adds nothing. Cancelled while it waits for room, it
+        stores nothing; cancelled while its turn is on the way, that is unknown, and a `key` makes doing it again safe.
 
         Raises:
             PayloadInvalid: the arguments are not what the handler takes.
@@ -135,10 +138,11 @@ class Intake:
                 await self.engine.ids.refill()
             jobs = self.drafts.many(handler, function, batch, options)
             blocks.append(range(jobs[0].id, jobs[0].id + len(jobs)))
-            committed = self._offered(Submission(jobs=jobs), patient=True)
-            if before is not None:
-                _accepted(await before, "")
-            before = committed
+            for part in _parts(jobs, min(TURN_BYTES, max(1, bound.bytes // 4))):
+                committed = self._offered(Submission(jobs=part), patient=True)
+                if before is not None:
+                    _accepted(await before, "")
+                before = committed
         if before is not None:
             _accepted(await before, "")
         handles: JobHandles[Any] = JobHandles(blocks, self.engine.handles, codec=handler.codec, bare=self.drafts.is_bare(handler))
@@ -160,6 +164,8 @@ class Intake:
         """
         if self.engine.closed is not None:
             answered(self.engine.closed)
+        elif len(submission.jobs) > 1 and (never := self._never_fits(submission)) is not None:
+            answered(never)
         elif self._judges and self._taken(submission):
             answered(STORED)
         else:
@@ -184,11 +190,23 @@ class Intake:
             raise DispatcherFailed(f"it failed inside and was stopped: {failure!r}") from failure
 
     async def stop(self, *, grace_s: float | None = None) -> None:
-        """Take nothing more on, commit what is on its way, close the store. A second call waits for the first."""
-        del grace_s  # nothing runs here that could need it
+        """Take nothing more on, commit what is on its way, close the store. A second call waits for the first.
+
+        `grace_s` is for what runs, and nothing runs here: it is there so that a Dispatcher can stand where an Intake does.
+        """
+        del grace_s
         await self.engine.close()
 
     # ------------------------------------------------------------------------------------------------------------ within
+
+    def _check_queue_names(self) -> None:
+        """Refuse a number for a queue that is not there: it would be ignored, and the bound that was meant would not hold."""
+        known = {*self.app.queues, *Kind}
+        for name in ("max_workers", "max_queue"):
+            numbers = getattr(self.settings, name)
+            strange = [] if numbers is None or isinstance(numbers, int) else sorted(set(numbers) - known)
+            if strange:
+                raise SettingError(f"{name} names a queue {strange[0]!r} that this app does not have; there are {', '.join(sorted(known))}")
 
     async def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], key: str, when: When, *, patient: bool) -> JobHandle[Any]:
         self.engine.check_open()
@@ -197,7 +215,9 @@ class Intake:
         if not self.engine.ids.enough(1):
             await self.engine.ids.refill()
         job = drafts.job(handler, function, args, Options(**when) if when else PLAIN)
-        submission = Submission(jobs=(job,), key=key, digest=_digest(job) if key else b"")
+        if key:
+            check_key(key)
+        submission = Submission(jobs=(job,), key=key, digest=digest_of(job.handler, job.payload) if key else b"")
         bare = job.function is not None
         handle = self.engine.handles.hold(job.id, handler.codec, bare=bare)  # now, for the job may end before its answer comes
         if self._judges and self._taken(submission):
@@ -209,6 +229,19 @@ class Intake:
             if first:  # refused, or there before and perhaps ended long ago
                 self.engine.handles.drop(job.id)
         return JobHandle(first, self.engine.handles, codec=handler.codec, bare=bare) if first else handle
+
+    def _never_fits(self, submission: Submission) -> NeverFits | None:
+        """Why these jobs can never be admitted together, if so."""
+        default = self.engine.store.capabilities.bound
+        for queue, jobs in groupby(sorted(submission.jobs, key=_queue), key=_queue):
+            sizes = [len(job.payload) for job in jobs]
+            bound = self.settings.bound_of(queue, default)
+            if len(sizes) > bound.jobs or sum(sizes) > bound.bytes:
+                return NeverFits(
+                    f"{len(sizes):,} jobs with {sum(sizes):,} bytes cannot be stored together: "
+                    f"queue {queue!r} takes {bound.jobs:,} jobs and {bound.bytes:,} bytes in all; send them in parts"
+                )
+        return None
 
     def _taken(self, submission: Submission) -> bool:
         """Take it on here and now, if the store can judge that and there is room."""
@@ -237,7 +270,9 @@ class Intake:
                 future.set_result(answer)
 
         may_wait = patient and RUNNING_IN.get() != submission.jobs[0].queue
-        self.engine.committer.offer(submission, answered, patient=may_wait, size=_size(submission.jobs))
+        self.engine.committer.offer(
+            submission, answered, patient=may_wait, size=_size(submission.jobs), wanted=lambda: not future.cancelled()
+        )
         return future
 
 
@@ -248,8 +283,18 @@ def _size(jobs: Sequence[Job]) -> int:
     return len(jobs[0].payload) if len(jobs) == 1 else sum([len(job.payload) for job in jobs])
 
 
-def _digest(job: Job) -> bytes:
-    return hashlib.blake2b(job.payload, digest_size=16, key=job.handler.encode()[:64]).digest()
+def _parts(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
+    """The jobs in parts of at most `size` bytes of payload, at least one job each."""
+    if _size(jobs) <= size:
+        yield jobs
+        return
+    first, taken = 0, 0
+    for position, job in enumerate(jobs):
+        taken += len(job.payload)
+        if taken > size and position > first:
+            yield jobs[first:position]
+            first, taken = position, len(job.payload)
+    yield jobs[first:]
 
 
 def _accepted(admission: Admission, key: str) -> int:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 
 import msgspec
 
-from cabrank.errors import UnknownJob
+from cabrank.errors import SettingError, UnknownJob
 from cabrank.states import Cause
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME = re.compile(NAME_PATTERN)  # handlers, queues, tags: what may stand in a URL, a file name and a metric's label
 PRIORITIES = range(10)
+KEY_LIMIT = 256  # characters of an idempotency key: a UUID has 36, and every key is kept for a day
 BARE = "callable"  # the handler name of jobs whose callable no app registered; they never leave the process
 DEFAULT_PRIORITY = 5  # 0 goes first, 9 last: room on both sides
 
@@ -67,6 +69,21 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     result: bytes | None = None
     value: object = None
     failure: BaseException | None = None
+
+
+def digest_of(name: str, body: bytes) -> bytes:
+    """What a receipt remembers of a request: 16 bytes that tell its body and where it was sent from any other."""
+    return hashlib.blake2b(body, digest_size=16, key=hashlib.blake2b(name.encode(), digest_size=32).digest()).digest()
+
+
+def check_key(key: str) -> None:
+    """Refuse what cannot be an idempotency key.
+
+    Raises:
+        SettingError: it is not 1 to 256 printable ASCII characters.
+    """
+    if not (0 < len(key) <= KEY_LIMIT and key.isascii() and key.isprintable()):
+        raise SettingError(f"an idempotency key is 1 to {KEY_LIMIT} printable ASCII characters, not {key[:64]!r}")
 
 
 def text_id(prefix: str, number: int) -> str:

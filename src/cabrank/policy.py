@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import assert_never
 
@@ -9,6 +10,13 @@ import msgspec
 
 from cabrank.errors import SettingError
 from cabrank.states import Cause
+
+
+def _are_errors(types: object) -> bool:
+    """Whether `isinstance` takes it as a tuple of exception types: a program need not be type-checked."""
+    if not isinstance(types, tuple):
+        return False
+    return all(isinstance(one, type) and issubclass(one, BaseException) for one in types)  # pyright: ignore[reportUnknownVariableType]
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,14 +39,25 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingError(f"Retry.attempts must be at least 1, not {self.attempts}: 1 means no second try")
         if self.base_s < 0 or self.cap_s < 0 or self.factor < 1:
             raise SettingError("Retry.base_s and cap_s must not be negative, factor must be at least 1")
+        if not _are_errors(self.unless):
+            raise SettingError(f"Retry.unless is a tuple of exception types, as in (ValueError,), not {self.unless!r}")
 
     def delay_s(self, failures: int, rng: Random) -> float:
         """How long a job waits after its n-th failure, in seconds."""
-        exponent = min(failures - 1, 64)  # beyond it every cap is reached, and a float would overflow
-        return rng.uniform(0.0, min(self.cap_s, self.base_s * self.factor**exponent))
+        try:
+            longest_s = min(self.cap_s, self.base_s * self.factor ** (failures - 1))
+        except OverflowError:
+            longest_s = self.cap_s
+        return rng.uniform(0.0, longest_s)
 
 
 NO_RETRY = Retry(attempts=1)
+
+
+def _duration(name: str, value: float) -> float:
+    if not math.isfinite(value):  # a text or None is a TypeError here, which is as good a word
+        raise ValueError(f"{name} is a finite number of seconds, not {value!r}")
+    return max(0.0, value)
 
 
 class TryAgain(Exception):
@@ -46,7 +65,7 @@ class TryAgain(Exception):
 
     def __init__(self, reason: str = "", *, after_s: float | None = None) -> None:
         super().__init__(reason)
-        self.after_s = after_s
+        self.after_s = None if after_s is None else _duration("after_s", after_s)
 
 
 class GiveUp(Exception):
@@ -57,8 +76,8 @@ class Snooze(Exception):
     """Raised by a handler: not now, run it again in `for_s` seconds. Counts as no failure."""
 
     def __init__(self, *, for_s: float) -> None:
+        self.for_s = _duration("for_s", for_s)
         super().__init__(f"for {for_s:g} s")
-        self.for_s = for_s
 
 
 class Returned(msgspec.Struct, frozen=True, gc=False):
@@ -116,9 +135,9 @@ def decide(outcome: Outcome, retry: Retry, failures: int, rng: Random) -> Decisi
         case Returned():
             return Decision(Cause.RETURNED)
         case Raised(error=Snooze() as snooze):
-            return Decision(Cause.SNOOZED, after_s=max(0.0, snooze.for_s))
-        case Raised(error=GiveUp() as gave_up):
-            return Decision(Cause.GAVE_UP, reason=str(gave_up) or "gave_up")
+            return Decision(Cause.SNOOZED, after_s=snooze.for_s)
+        case Raised(error=GiveUp()):
+            return Decision(Cause.GAVE_UP, reason="gave_up")
         case Raised(error=error):
             return _after_failure(error, retry, failures + 1, rng)
         case TimedOut():
@@ -139,5 +158,5 @@ def _after_failure(error: BaseException | None, retry: Retry, failures: int, rng
     if failures >= retry.attempts or isinstance(error, retry.unless):
         return Decision(Cause.GAVE_UP, reason="timed_out" if error is None else "failed")
     if isinstance(error, TryAgain) and error.after_s is not None:
-        return Decision(Cause.RETRIED, after_s=max(0.0, error.after_s))
+        return Decision(Cause.RETRIED, after_s=error.after_s)
     return Decision(Cause.RETRIED, after_s=retry.delay_s(failures, rng))

@@ -14,6 +14,7 @@ from cabrank.queue import JobQueue
 from cabrank.stores.contract import Want
 from cabrank.workers.contract import Worker
 
+STUBBORN_S = 5.0  # a run that does not stop within this of being told to is said not to
 SLICE_S = 0.001  # a worker whose jobs never suspend gives the event loop a turn after this
 FINISHED, STOPPED = Cancelled(), Interrupted()
 
@@ -29,13 +30,26 @@ class WorkerPool:
     next, if jobs remain; so jobs that never suspend are run by one worker, and the event loop has its turn between two slices.
     """
 
-    def __init__(self, queue: JobQueue, *, clock: Clock, report: Report, timeout_of: Callable[[Lease], float | None]) -> None:
+    def __init__(
+        self,
+        queue: JobQueue,
+        *,
+        clock: Clock,
+        report: Report,
+        timeout_of: Callable[[Lease], float | None],
+        freed: Callable[[], None],
+        stubborn: Callable[[Lease], None],
+    ) -> None:
         self.queue = queue
         self.started = 0
         self.ended = 0
         self._clock = clock
         self._report = report
         self._timeout_of = timeout_of
+        self._freed = freed  # called when a worker can take jobs again without having reported one
+        self._stubborn = stubborn  # called once for a run that does not stop
+        self._told: dict[int, Lease] = {}  # by the worker's place, what `stubborn` was called for
+        self._settling = 0
         self._workers: list[Worker] = []
         self._rank: deque[asyncio.Future[None]] = deque()
         self._hired = False
@@ -51,7 +65,7 @@ class WorkerPool:
     @property
     def idle(self) -> int:
         """How many run nothing."""
-        return self.size - self.started + self.ended
+        return self.size - self.started + self.ended - self._settling
 
     @property
     def busy(self) -> bool:
@@ -89,13 +103,17 @@ class WorkerPool:
         return self._work(worker)
 
     def sweep(self) -> None:
-        """Stop the runs that have had their time."""
+        """Stop the runs that have had their time; tell of those that do not stop."""
         now = self._clock.monotonic()
-        for worker in self._workers:
+        for place, worker in enumerate(self._workers):
             if worker.lease is not None:
                 timeout_s = self._timeout_of(worker.lease)
-                if timeout_s is not None and now - worker.began_at >= timeout_s:
-                    worker.interrupt(TimedOut(timeout_s))
+                over_s = -1.0 if timeout_s is None else now - worker.began_at - timeout_s
+                if timeout_s is None or over_s < 0 or worker.interrupt(TimedOut(timeout_s)):
+                    continue
+                if over_s >= STUBBORN_S and self._told.get(place) is not worker.lease:
+                    self._told[place] = worker.lease
+                    self._stubborn(worker.lease)
 
     def cancel(self, fence: tuple[int, int]) -> bool:
         """Stop one run, or take it out of the queue before it starts. False: it is not here any more."""
@@ -112,7 +130,7 @@ class WorkerPool:
         """Let no worker take another job. The idle ones leave; what had not started comes back."""
         self._closed = True
         for worker in self._workers:
-            worker.closing = True
+            worker.retire()
         while self._rank:
             seat = self._rank.popleft()
             if not seat.done():
@@ -152,7 +170,11 @@ class WorkerPool:
             report(lease, outcome)
             if worker.suspended:
                 worker.suspended = False
-                await worker.settle_down()
+                self._settling += 1
+                waited = await worker.settle_down()
+                self._settling -= 1
+                if waited:
+                    self._freed()
                 moment = slice_began = monotonic()
             elif ended_at - slice_began > SLICE_S:
                 await self._clock.sleep(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextvars import Context
 from typing import Any
 
 
@@ -28,12 +27,12 @@ class Root:
         self._task = asyncio.get_running_loop().create_task(self._hold(up), name=self._name)  # the one permitted create_task
         await up.wait()
 
-    def start(self, child: Coroutine[Any, Any, None], *, name: str, context: Context | None = None) -> asyncio.Task[None]:
+    def start(self, child: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Run `child` in the group."""
         if self._group is None:
             child.close()
             raise RuntimeError("the root task is not open")
-        started = self._group.create_task(child, name=f"{self._name}/{name}", context=context)
+        started = self._group.create_task(child, name=f"{self._name}/{name}")
         started.add_done_callback(self._ended)
         return started
 

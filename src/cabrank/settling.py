@@ -8,21 +8,28 @@ from random import Random
 from cabrank.app import AnyHandler
 from cabrank.errors import PayloadInvalid
 from cabrank.job import Lease, Settlement
-from cabrank.policy import NO_RETRY, GiveUp, Outcome, Raised, Returned, TimedOut, Unreadable, decide
+from cabrank.policy import NO_RETRY, Outcome, Raised, Returned, TimedOut, Unreadable, decide
 from cabrank.settings import Settings
+from cabrank.states import Cause
+
+UNRECORDABLE = "unrecordable"
 
 
 def settle(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, settings: Settings, rng: Random) -> Settlement:
     """The settlement of a run. `handler` is None for a callable that no app registered: its result stays as it is.
 
-    A result that cannot be kept, for it is no JSON or too large, gives the job up: trying again would make it again.
+    What cannot be recorded gives the job up, since trying again would make it again: a result that is no JSON or too large, or
+    anything a handler returned or raised that fails when it is looked at. Never raises.
     """
-    result: bytes | None = None
-    if isinstance(outcome, Returned) and handler is not None:
-        try:
-            result = _kept(outcome.value, handler, settings.result_limit)
-        except PayloadInvalid as error:
-            outcome = Raised(GiveUp(f"the result cannot be kept: {error}"))
+    try:
+        return _settlement(lease, outcome, handler, settings=settings, rng=rng)
+    except Exception as error:  # noqa: BLE001 -- what is looked at is the user's, and may fail in any way
+        why = f"what the run left cannot be kept: {_said(error)}"
+        return Settlement(lease.job.id, lease.run, Cause.GAVE_UP, reason=UNRECORDABLE, error=why[: settings.error_limit], failure=error)
+
+
+def _settlement(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, settings: Settings, rng: Random) -> Settlement:
+    result = _kept(outcome.value, handler, settings.result_limit) if isinstance(outcome, Returned) and handler is not None else None
     decision = decide(outcome, NO_RETRY if handler is None else handler.retry, lease.failures, rng)
     return Settlement(
         lease.job.id,
@@ -30,11 +37,23 @@ def settle(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, settin
         decision.cause,
         after_s=decision.after_s,
         reason=decision.reason,
-        error=_error_text(outcome, settings.error_limit),
+        error=_storable(_error_text(outcome, settings.error_limit)),
         result=result,
         value=outcome.value if isinstance(outcome, Returned) else None,
         failure=outcome.error if isinstance(outcome, Raised) else None,
     )
+
+
+def _said(error: Exception) -> str:
+    try:
+        return _storable(f"{type(error).__name__}: {error}")
+    except Exception:  # noqa: BLE001 -- an exception's own `__str__` may raise anything
+        return type(error).__name__
+
+
+def _storable(text: str) -> str:
+    """The text with what no store can hold written out: half of a surrogate pair, as file names may bring it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _kept(value: object, handler: AnyHandler, limit: int) -> bytes | None:

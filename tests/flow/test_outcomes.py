@@ -434,6 +434,6 @@ async def test_a_resource_that_cannot_be_opened_is_raised_on_entering(store: str
     @app.job
     async def put(*, bucket: int = cabrank.resource(refuses)) -> None: ...
 
-    with pytest.raises(Broken, match="no bucket"):
+    with pytest.raises(cabrank.ResourceFailed, match=r"handler put: its resource bucket .*no bucket"):
         async with cabrank.Dispatcher(app, store=store):
             pytest.fail("it was entered")

@@ -25,9 +25,15 @@ class Bench:
 
     def __init__(self, clock: Clock | None = None, *, timeout_s: float | None = None) -> None:
         self.outcomes: list[tuple[int, Outcome]] = []
+        self.stubborn: list[Lease] = []
         self.reported = asyncio.Event()
         self.pool = WorkerPool(
-            JobQueue("async", reserve_s=0.0), clock=clock or SystemClock(), report=self._report, timeout_of=lambda _: timeout_s
+            JobQueue("async", reserve_s=0.0),
+            clock=clock or SystemClock(),
+            report=self._report,
+            timeout_of=lambda _: timeout_s,
+            freed=lambda: None,
+            stubborn=self.stubborn.append,
         )
         self.lives: list[asyncio.Task[None]] = []
         self._ids = itertools.count(1)

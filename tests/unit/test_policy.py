@@ -45,7 +45,7 @@ RETRIES = st.builds(Retry, attempts=st.integers(1, 20), base_s=st.floats(0, 100)
         (Raised(ValueError()), Cause.RETRIED, ""),
         (Raised(SystemExit(1)), Cause.RETRIED, ""),
         (TimedOut(5), Cause.RETRIED, ""),
-        (Raised(GiveUp("no account")), Cause.GAVE_UP, "no account"),
+        (Raised(GiveUp("no account")), Cause.GAVE_UP, "gave_up"),
         (Raised(GiveUp()), Cause.GAVE_UP, "gave_up"),
         (Raised(Snooze(for_s=3)), Cause.SNOOZED, ""),
         (Cancelled(), Cause.CANCELLED, ""),

@@ -38,7 +38,7 @@ def test_a_result_is_kept_as_json_and_as_itself() -> None:
 def test_a_result_that_cannot_be_kept_gives_the_job_up(value: object) -> None:
     cause, reason, error = settled(Returned(value))
     assert cause is Cause.GAVE_UP
-    assert "cannot be kept" in reason
+    assert reason == "unrecordable"
     assert "cannot be kept" in error
 
 

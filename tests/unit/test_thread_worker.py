@@ -132,3 +132,21 @@ async def test_there_is_no_thread_before_the_first_run_and_none_after_the_close(
     assert names()
     worker.close()
     assert not names()
+
+
+async def test_a_worker_that_waits_for_a_thread_to_end_lets_itself_be_retired(
+    worker: ThreadWorker, left_behind: LeftBehind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread, "MOST_LEFT_BEHIND", 1)
+    gate = Gate()
+    running = asyncio.ensure_future(worker.run(lease_of(gate.wait)))
+    await asyncio.to_thread(gate.entered.wait)
+    worker.interrupt(Cancelled())
+    await running
+    settling = asyncio.ensure_future(worker.settle_down())
+    await asyncio.sleep(0)
+    worker.retire()
+    assert await settling
+    gate.opened.set()
+    while left_behind.count:
+        await asyncio.sleep(0)

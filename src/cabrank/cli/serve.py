@@ -53,7 +53,8 @@ def serve(
     port
         The port to serve; 0 takes a free one. Default: 8470.
     workers
-        How many jobs run at once in each queue: `8`, or by queue, `uploads=200,thread=4`. Default: 100 async workers.
+        How many jobs run at once in each queue: `8`, or by queue, `uploads=200,thread=4`. Default: 100 for coroutines,
+        min(32, cores + 4) for threads.
     max_queue
         How many jobs may wait in each queue, written as for `--workers`. Default: 10,000 in memory, 10 million in a store.
     grace

@@ -37,7 +37,7 @@ async def serve(dispatcher: Dispatcher, sockets: Sequence[socket.socket], announ
     Raises:
         DispatcherFailed: something inside failed, so everything was stopped.
         SettingError: a port was taken by somebody else meanwhile.
-        StoreUnusable, StoreUnavailable, RegistrationError: it could not start. What a resource of the app raises passes too.
+        StoreUnusable, StoreUnavailable, RegistrationError: it could not start.
     """
     life = Life(dispatcher)
     with life.signals():

@@ -19,7 +19,10 @@ COUNTERS = {
     "cabrank_submissions_refused_total": ("refused", "Submissions refused: full, or their key was used with another body."),
     "cabrank_jobs_done_total": ("done", "Jobs whose handler returned."),
     "cabrank_jobs_retried_total": ("retried", "Runs after which the job waits for another try."),
-    "cabrank_jobs_dead_total": ("dead", "Jobs given up."),
+    "cabrank_jobs_dead_total": (
+        "dead",
+        "Jobs given up by their handler or policy; those whose processes died too often are among cabrank_dead_jobs.",
+    ),
     "cabrank_jobs_cancelled_total": ("cancelled", "Jobs cancelled while they ran."),
     "cabrank_jobs_expired_total": ("expired", "Jobs whose deadline had passed before they started."),
     "cabrank_jobs_held_total": ("held", "Jobs whose payload did not decode."),

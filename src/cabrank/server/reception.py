@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, cast
 
 from cabrank.app import AnyHandler, Document, Jobs
 from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import Drafts
-from cabrank.errors import CabrankError, KeyReused, PayloadTooLarge, QueueFull, RegistrationError
+from cabrank.errors import CabrankError, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
 from cabrank.events import logger
-from cabrank.job import Job
+from cabrank.job import Job, check_key, digest_of
 from cabrank.server.problems import Answer, DocumentFailed, DocumentTooLarge, KeyUnusable, answer_to
 from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Submission, Verdict
 
 ACCEPTED = 202
-KEY_LIMIT = 256  # characters of an idempotency key: a UUID has 36, and every key is kept for a day
 JOBS_PATH = "/jobs/"
 OWN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -152,10 +150,11 @@ def _entrances(dispatcher: Dispatcher) -> list[tuple[str, Entrance]]:
 
 def _keyed(entrance: Entrance, jobs: Sequence[Job], body: bytes, key: bytes) -> Submission:
     text = key.decode("latin-1")
-    if len(text) > KEY_LIMIT or not (text.isascii() and text.isprintable()):
-        raise KeyUnusable(f"an Idempotency-Key is 1 to {KEY_LIMIT} printable ASCII characters")
-    digest = hashlib.blake2b(body, digest_size=16, key=entrance.name.encode()[:64]).digest()
-    return Submission(jobs=jobs, key=text, digest=digest)
+    try:
+        check_key(text)
+    except SettingError as error:
+        raise KeyUnusable(str(error)) from None
+    return Submission(jobs=jobs, key=text, digest=digest_of(entrance.name, body))
 
 
 def _answer(entrance: Entrance, submission: Submission, outcome: Admission | CabrankError) -> Answer:

@@ -7,6 +7,7 @@ from contextvars import Context
 from typing import Any, Protocol
 
 from cabrank.app import AnyHandler
+from cabrank.errors import ResourceFailed
 from cabrank.inject import ContextMarker, JobContext, ResourceMarker, Resources
 from cabrank.job import Lease, text_id
 from cabrank.policy import Outcome
@@ -24,8 +25,6 @@ class Worker(Protocol):
     """Whether the last run gave the event loop a turn. The pool resets it."""
     on_suspend: Callable[[], None]
     """Called when a run is about to give the event loop a turn for the first time. The pool sets it."""
-    closing: bool
-    """Whether the pool is closed, so that a cancel which was not asked for ends the worker."""
 
     def run(self, lease: Lease) -> Awaitable[Outcome]:
         """Run the job. Never raises, but for `KeyboardInterrupt` and a cancel of the worker itself."""
@@ -35,8 +34,15 @@ class Worker(Protocol):
         """Ask the running job to stop; if it does, `outcome` is the run's outcome. False: nothing runs, or it was asked before."""
         ...
 
-    async def settle_down(self) -> None:
-        """After a run that suspended: let pass what was meant for it, so that it cannot hit the next job."""
+    async def settle_down(self) -> bool:
+        """After a run that suspended: let pass what was meant for it, so that it cannot hit the next job.
+
+        True: the worker had to wait before it can take another.
+        """
+        ...
+
+    def retire(self) -> None:
+        """The pool is closed: wait for nothing any more, and let a cancel that was not asked for end the worker."""
         ...
 
     def close(self) -> None:
@@ -66,12 +72,18 @@ class Calls:
         self._contexts: dict[str, tuple[str, ...]] = {}
 
     async def open(self, prefix: str, resources: Resources) -> None:
-        """Open what the handlers' resources name; the openers' own errors pass."""
+        """Open what the handlers' resources name.
+
+        Raises:
+            ResourceFailed: an opener raised.
+        """
         self._prefix = prefix
         for name, handler in self._handlers.items():
             self._contexts[name] = tuple(key for key, marker in handler.markers.items() if isinstance(marker, ContextMarker))
             self._fixed[name] = {
-                key: await resources.open(marker.opener) for key, marker in handler.markers.items() if isinstance(marker, ResourceMarker)
+                key: await _opened(name, key, marker, resources)
+                for key, marker in handler.markers.items()
+                if isinstance(marker, ResourceMarker)
             }
 
     def prepare(self, lease: Lease) -> tuple[Callable[..., Any], tuple[object, ...], dict[str, object]]:
@@ -97,3 +109,10 @@ class Calls:
         return JobContext(
             id=text_id(self._prefix, job.id), handler=job.handler, run=lease.run, attempt=lease.failures + 1, deadline_at=job.deadline_at
         )
+
+
+async def _opened(handler: str, key: str, marker: ResourceMarker, resources: Resources) -> object:
+    try:
+        return await resources.open(marker.opener)
+    except Exception as error:
+        raise ResourceFailed(f"handler {handler}: its resource {key} could not be opened: {type(error).__name__}: {error}") from error

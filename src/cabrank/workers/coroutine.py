@@ -26,7 +26,7 @@ class CoroutineWorker:
         self.began_at = 0.0
         self.suspended = False
         self.on_suspend: Callable[[], None] = nobody_minds
-        self.closing = False
+        self._retired = False
         self._calls = calls
         self._context = context
         self._task: asyncio.Task[Any] | None = None
@@ -60,20 +60,25 @@ class CoroutineWorker:
         self._task.cancel()
         return True
 
-    async def settle_down(self) -> None:
+    def retire(self) -> None:
+        """From now on a cancel that was not asked for ends the worker."""
+        self._retired = True
+
+    async def settle_down(self) -> bool:
         """Absorb the cancel that was meant for the run that has ended, delivered or not."""
         if self._asked is None:
-            return
+            return False
         self._asked = None
         task = self._task
         if task is None or not task.cancelling():
-            return
+            return False
         try:
             await asyncio.sleep(0)  # before Python 3.13 `uncancel` leaves a cancel that was not yet delivered standing
         except asyncio.CancelledError:
             pass
         if task.uncancel():  # there is another cancel, which is meant for the worker
             raise asyncio.CancelledError
+        return False
 
     def close(self) -> None:
         """Nothing to do: it lives in the pool's coroutine."""
@@ -99,6 +104,6 @@ class CoroutineWorker:
             raise error
         if isinstance(error, asyncio.CancelledError) and self._asked is not None:
             return self._asked
-        if isinstance(error, asyncio.CancelledError) and self.closing and self._task is not None and self._task.cancelling():
+        if isinstance(error, asyncio.CancelledError) and self._retired and self._task is not None and self._task.cancelling():
             raise error
         return Raised(error)

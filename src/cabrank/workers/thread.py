@@ -53,12 +53,16 @@ class LeftBehind:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def room(self) -> None:
-        """Wait until another may be left behind."""
-        while self.count >= MOST_LEFT_BEHIND:
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
+    @property
+    def full(self) -> bool:
+        """Whether no more may be left behind now."""
+        return self.count >= MOST_LEFT_BEHIND
+
+    def next_end(self) -> asyncio.Future[None]:
+        """Done when one has ended."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        return waiter
 
 
 class ThreadWorker:
@@ -69,7 +73,8 @@ class ThreadWorker:
         self.began_at = 0.0
         self.suspended = False
         self.on_suspend: Callable[[], None] = nobody_minds
-        self.closing = False
+        self._retired = False
+        self._ended: asyncio.Future[None] | None = None
         self._calls = calls
         self._context = context
         self._left_behind = left_behind
@@ -107,10 +112,20 @@ class ThreadWorker:
         self._leave()
         return True
 
-    async def settle_down(self) -> None:
+    async def settle_down(self) -> bool:
         """Take no more jobs while too many threads are left behind."""
-        if not self.closing:
-            await self._left_behind.room()
+        waited = False
+        while self._left_behind.full and not self._retired:
+            waited = True
+            self._ended = self._left_behind.next_end()
+            await self._ended
+        return waited
+
+    def retire(self) -> None:
+        """Wait for no thread any more."""
+        self._retired = True
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
     def close(self) -> None:
         """End the thread, if it is idle."""

@@ -13,7 +13,7 @@ import msgspec
 from cabrank.clock import Clock
 from cabrank.job import Job, Lease, Settlement
 from cabrank.settings import Bound, Settings
-from cabrank.states import TRANSITIONS, Cause, State
+from cabrank.states import Cause, State, after
 from cabrank.stores.contract import ID_BLOCK, STORED, Admission, Submission, Terms, Verdict
 from cabrank.stores.memory.kept import Kept
 from cabrank.stores.memory.line import Line
@@ -216,10 +216,10 @@ class Ledger:
             return False
         lease = row.lease
         cause = settlement.cause
-        if TRANSITIONS[State.RUNNING, cause] is State.WAITING:
+        if after(State.RUNNING, cause) is State.WAITING:
             self._return(lease, cause, settlement.after_s, settlement.error)
         else:
-            self._shelve(lease, TRANSITIONS[State.RUNNING, cause], settlement.reason, settlement.error, failed=cause is Cause.GAVE_UP)
+            self._shelve(lease, after(State.RUNNING, cause), settlement.reason, settlement.error, failed=cause is Cause.GAVE_UP)
         return True
 
     def apart(self) -> list[Run | Shelved]:

@@ -11,7 +11,7 @@ import apsw
 import msgspec
 
 from cabrank.job import Settlement
-from cabrank.states import TRANSITIONS, Cause, State
+from cabrank.states import Cause, State, after
 from cabrank.stores.sqlite import kept
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
@@ -73,9 +73,9 @@ def record(connection: apsw.Connection, settlements: Sequence[Settlement], openi
     if returned:
         _finish(connection, returned)
         kept.add(connection, returned, now)
-    waits = [s for s in others if TRANSITIONS[State.RUNNING, s.cause] is State.WAITING]
+    waits = [s for s in others if after(State.RUNNING, s.cause) is State.WAITING]
     back = [s for s in waits if s.id not in cancelling]
-    shelved = [s for s in others if TRANSITIONS[State.RUNNING, s.cause] is not State.WAITING or s.id in cancelling]
+    shelved = [s for s in others if after(State.RUNNING, s.cause) is not State.WAITING or s.id in cancelling]
     if back:
         _put_back(connection, back, opening, now)
     if shelved:
@@ -126,7 +126,7 @@ def _shelve(connection: apsw.Connection, shelved: Sequence[Settlement]) -> None:
         _Shelve(
             s.id,
             s.run,
-            SHELF_OF.get(TRANSITIONS[State.RUNNING, s.cause], Phase.CANCELLED),
+            SHELF_OF.get(after(State.RUNNING, s.cause), Phase.CANCELLED),
             s.cause in (Cause.GAVE_UP, Cause.RETRIED),
         )
         for s in shelved
