@@ -12,7 +12,9 @@ import msgspec
 import pytest
 
 import cabrank
+from cabrank.server.problems import answer_to
 from cabrank.settings import Settings
+from cabrank.stores.contract import Submission, Tally
 
 
 class Unset(msgspec.Struct):
@@ -152,3 +154,17 @@ def test_keys_of_handlers_with_long_names_do_not_meet() -> None:
     from cabrank.job import digest_of  # noqa: PLC0415
 
     assert digest_of("x" * 64 + "a", b"1") != digest_of("x" * 64 + "b", b"1")
+
+
+async def test_more_jobs_together_than_the_queue_takes_are_refused_for_good_and_not_asked_to_come_again(store: str) -> None:
+    app = cabrank.App()
+
+    @app.job
+    async def work(number: int) -> None: ...
+
+    answers: list[object] = []
+    async with cabrank.Dispatcher(app, store=store, max_queue=2) as dispatcher:
+        dispatcher.enter(Submission(jobs=dispatcher.drafts.together(work.each([1, 2, 3]))), answers.append)
+        assert isinstance(answers[0], cabrank.NeverFits)
+        assert answer_to(answers[0]).status == 413
+        assert not (await dispatcher.engine.store.tally()).get("async", Tally()).waiting
