@@ -13,7 +13,6 @@ from typing import Self, assert_never
 
 from cabrank.app import App
 from cabrank.clock import Clock
-from cabrank.engine import STUBBORN_S
 from cabrank.errors import RegistrationError
 from cabrank.events import Counters, logger
 from cabrank.inject import Resources
@@ -22,7 +21,7 @@ from cabrank.job import Lease, Settlement
 from cabrank.policy import RETURNED_NONE, Interrupted, Outcome
 from cabrank.pool import WorkerPool
 from cabrank.queue import RUNNING_IN, JobQueue
-from cabrank.root import outlast
+from cabrank.root import STUBBORN_S, outlast
 from cabrank.settings import Kind, PerQueue, Settings
 from cabrank.settling import settle
 from cabrank.states import Cause
@@ -33,6 +32,7 @@ from cabrank.workers.coroutine import CoroutineWorker
 from cabrank.workers.thread import LeftBehind, ThreadWorker
 
 TIMEOUT_SWEEP_S = 0.05  # how exactly timeouts are kept: one look at what runs, not a timer for each job
+NO_PROCESSES = "process workers come in a later version: leave `kind` out, and the function runs on a thread"
 JOIN_POLL_S = 0.5  # how often `join` asks the store when nothing is settled here
 
 _queue_of = attrgetter("job.queue")
@@ -52,7 +52,7 @@ class WorkerKinds:
             case Kind.THREAD:
                 return ThreadWorker(calls, context, self._left_behind)
             case Kind.PROCESS:
-                raise RegistrationError("process workers come in a later version: leave `kind` out, and the function runs on a thread")
+                raise RegistrationError(NO_PROCESSES)
             case _:
                 assert_never(kind)
 
@@ -84,7 +84,7 @@ class Dispatcher(Intake):
         self._kinds = {**bare, **self.app.queues}
         for queue, kind in self._kinds.items():
             if kind is Kind.PROCESS and spawn is None:
-                raise RegistrationError(f"queue {queue!r} needs process workers, which come in a later version: leave `kind` out")
+                raise RegistrationError(f"queue {queue!r}: {NO_PROCESSES}")
             self.pools[queue] = self._pool(queue)
         self._resources = Resources()
         self._calls = Calls(self.app.handlers)
@@ -224,12 +224,13 @@ class Dispatcher(Intake):
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + grace_s
         try:
-            if not self.engine.store.capabilities.durable:
-                await self._drain(ends_at)
-            self._close_pools()
+            try:
+                if not self.engine.store.capabilities.durable:
+                    await self._drain(ends_at)
+            finally:
+                self._close_pools()
             await self._let_finish(ends_at)
         finally:
-            self._close_pools()
             await self._interrupt()
 
     def _close_pools(self) -> None:

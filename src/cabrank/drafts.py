@@ -103,7 +103,7 @@ class Drafts:
                 for number, item in enumerate(items, first)
             ]
         else:
-            payloads = self._bounded(handler, items)
+            payloads = self._payloads(handler, items)
             jobs = _alike(handler, payloads, items, self._ids.take(len(items)))
         return jobs if options is PLAIN else self._with(options, jobs)
 
@@ -126,7 +126,7 @@ class Drafts:
             RegistrationError: one is of another app's handler.
             PayloadInvalid, PayloadTooLarge: an item is not what its handler takes.
         """
-        parts = [(handler, items, self._bounded(self.handler_of(handler), items)) for handler, items in jobs.parts]
+        parts = [(handler, items, self._payloads(self.handler_of(handler), items)) for handler, items in jobs.parts]
         first = self._ids.take(len(jobs))
         made: list[Job] = []
         for handler, items, payloads in parts:
@@ -134,19 +134,14 @@ class Drafts:
         return made if options is PLAIN else self._with(options, made)
 
     def _payload(self, handler: AnyHandler, args: tuple[object, ...]) -> bytes:
-        if len(args) == 1 and len(handler.codec.names) == 1:
-            return self._bounded(handler, args)[0]
-        try:
-            payload = handler.codec.encode(args)
-        except PayloadInvalid as error:
-            raise type(error)(f"{handler.name}: {error}") from None
-        if len(payload) > self._limit:
-            raise PayloadTooLarge(len(payload), self._limit)
-        return payload
+        return self._bounded(handler, lambda: [handler.codec.encode(args)])[0]
 
-    def _bounded(self, handler: AnyHandler, items: Sequence[object]) -> list[bytes]:
+    def _payloads(self, handler: AnyHandler, items: Sequence[object]) -> list[bytes]:
+        return self._bounded(handler, lambda: handler.codec.encode_each(items))
+
+    def _bounded(self, handler: AnyHandler, encode: Callable[[], list[bytes]]) -> list[bytes]:
         try:
-            payloads = handler.codec.encode_each(items)
+            payloads = encode()
         except PayloadInvalid as error:
             raise type(error)(f"{handler.name}: {error}") from None
         limit = self._limit

@@ -16,7 +16,7 @@ from cabrank.events import Counters, Events
 from cabrank.handle import Handles
 from cabrank.ids import Ids
 from cabrank.job import Settlement
-from cabrank.root import Root, outlast
+from cabrank.root import STUBBORN_S, Root, outlast
 from cabrank.settings import Settings
 from cabrank.stores.contract import InspectedStore, Terms
 from cabrank.upkeep import Duty, keep_up
@@ -24,7 +24,6 @@ from cabrank.upkeep import Duty, keep_up
 ROOM_S = 1.0  # who waits for room asks again at the latest after this
 ELSEWHERE_S = 0.02  # how often outcomes of other processes are looked for, while somebody waits for one
 PRUNE_S = 30.0
-STUBBORN_S = 5.0  # what does not end within this of being cancelled is left behind
 FLUSH_S = 10.0  # how long a stop waits for a slow or silent store; what was not recorded by then is run again
 
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()

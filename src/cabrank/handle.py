@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
 
 import msgspec
@@ -140,10 +140,8 @@ class Handles:
     def fail(self, error: Exception) -> None:
         """Tell everybody who waits, or will, that there will be no outcome from here."""
         self._over = self._over or error
-        waiting, self._waiting = self._waiting, {}
-        for waiter in (waiter for waiters in waiting.values() for waiter in waiters):
-            if not waiter.done():
-                waiter.set_exception(error)
+        for number in tuple(self._waiting):
+            self._refuse(number, error)
 
     async def record(self, number: int) -> JobRecord:
         """What the store says about a job.
@@ -185,7 +183,7 @@ class Handles:
             return
         asked = tuple(self._waiting)  # more may come while the store looks
         records = await self.store.find(asked)
-        self.settled([_settlement_of(record) for record in records.values() if record.state not in UNFINISHED])
+        self._learn(records.values())
         for number in asked:
             if number not in records:
                 self._refuse(number, ResultGone(f"job {text_id(self.prefix, number)} ended and is no longer kept"))
@@ -197,9 +195,12 @@ class Handles:
         await self.caught_up()
         cancelled = await self.store.cancel(number)
         if cancelled:
-            records = await self.store.find([number])
-            self.settled([_settlement_of(record) for record in records.values() if record.state not in UNFINISHED])
+            self._learn((await self.store.find([number])).values())
         return cancelled
+
+    def _learn(self, records: Iterable[JobRecord]) -> None:
+        """Tell the handles of jobs that have ended as the store says."""
+        self.settled([_settlement_of(record) for record in records if record.state not in UNFINISHED])
 
 
 def _settlement_of(record: JobRecord) -> Settlement:

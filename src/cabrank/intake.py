@@ -22,7 +22,7 @@ from cabrank.errors import CabrankError, DispatcherFailed, KeyReused, NeverFits,
 from cabrank.handle import JobHandle, JobHandles
 from cabrank.job import Job, check_key, digest_of, number_of
 from cabrank.queue import RUNNING_IN
-from cabrank.settings import Kind, PerQueue, Settings, load
+from cabrank.settings import Bound, Kind, PerQueue, Settings, load
 from cabrank.stores import open_url
 from cabrank.stores.contract import STORED, TURN_BYTES, Admission, InspectedStore, Submission, Verdict
 
@@ -70,6 +70,8 @@ class Intake:
         opened = open_url(self.settings.store, self.clock, self.rng) if store is None or isinstance(store, str) else store
         self.engine = Engine(type(self).__name__, self.app, opened, settings=self.settings, clock=self.clock, rng=self.rng)
         self._judges = opened.capabilities.judges_room
+        bounds = [self.settings.bound_of(queue, opened.capabilities.bound) for queue in {*self.app.queues, *Kind}]
+        self._least = Bound(min(bound.jobs for bound in bounds), min(bound.bytes for bound in bounds))  # whatever fits, fits anywhere
         self.drafts = Drafts(self.app, self.engine.ids, clock=self.clock, settings=self.settings, durable=opened.capabilities.durable)
 
     # -------------------------------------------------------------------------------------------------------- submitting
@@ -139,7 +141,8 @@ class Intake:
             jobs = self.drafts.many(handler, function, batch, options)
             blocks.append(range(jobs[0].id, jobs[0].id + len(jobs)))
             for part in _parts(jobs, min(TURN_BYTES, max(1, bound.bytes // 4))):
-                committed = self._offered(Submission(jobs=part), patient=True)
+                submission, size = Submission(jobs=part), _size(part)
+                committed = None if self._taken(submission, size) else self._offered(submission, size, patient=True)
                 if before is not None:
                     _accepted(await before, "")
                 before = committed
@@ -162,14 +165,15 @@ class Intake:
 
         `answered` is called once with the admission or an error, perhaps before this returns.
         """
+        size = _size(submission.jobs)
         if self.engine.closed is not None:
             answered(self.engine.closed)
-        elif len(submission.jobs) > 1 and (never := self._never_fits(submission)) is not None:
+        elif (never := self._never_fits(submission, size)) is not None:
             answered(never)
-        elif self._judges and self._taken(submission):
+        elif self._taken(submission, size):
             answered(STORED)
         else:
-            self.engine.committer.offer(submission, answered, patient=False, size=_size(submission.jobs))
+            self.engine.committer.offer(submission, answered, patient=False, size=size)
 
     # ------------------------------------------------------------------------------------------------------------- life
 
@@ -220,18 +224,20 @@ class Intake:
         submission = Submission(jobs=(job,), key=key, digest=digest_of(job.handler, job.payload) if key else b"")
         bare = job.function is not None
         handle = self.engine.handles.hold(job.id, handler.codec, bare=bare)  # now, for the job may end before its answer comes
-        if self._judges and self._taken(submission):
+        if self._taken(submission, len(job.payload)):
             return handle
         first = job.id
         try:
-            first = _accepted(await self._offered(submission, patient=patient), key)
+            first = _accepted(await self._offered(submission, len(job.payload), patient=patient), key)
         finally:
             if first:  # refused, or there before and perhaps ended long ago
                 self.engine.handles.drop(job.id)
         return JobHandle(first, self.engine.handles, codec=handler.codec, bare=bare) if first else handle
 
-    def _never_fits(self, submission: Submission) -> NeverFits | None:
+    def _never_fits(self, submission: Submission, size: int) -> NeverFits | None:
         """Why these jobs can never be admitted together, if so."""
+        if len(submission.jobs) <= self._least.jobs and size <= self._least.bytes:
+            return None
         default = self.engine.store.capabilities.bound
         for queue, jobs in groupby(sorted(submission.jobs, key=_queue), key=_queue):
             sizes = [len(job.payload) for job in jobs]
@@ -243,23 +249,22 @@ class Intake:
                 )
         return None
 
-    def _taken(self, submission: Submission) -> bool:
+    def _taken(self, submission: Submission, size: int) -> bool:
         """Take it on here and now, if the store can judge that and there is room."""
+        if not self._judges:
+            return False
         job, engine = submission.jobs[0], self.engine
         if submission.key or engine.committer.in_line(job.queue):
             return False
         if len(submission.jobs) > 1 and len(set(map(_queue, submission.jobs))) > 1:
             return False  # room in several queues: the turn judges all or none
-        if not engine.store.take_room(job.queue, len(submission.jobs), _size(submission.jobs)):
+        if not engine.store.take_room(job.queue, len(submission.jobs), size):
             return False
         engine.committer.add(submission.jobs)
         return True
 
-    def _offered(self, submission: Submission, *, patient: bool) -> asyncio.Future[Admission]:
+    def _offered(self, submission: Submission, size: int, *, patient: bool) -> asyncio.Future[Admission]:
         future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
-        if self._judges and self._taken(submission):
-            future.set_result(STORED)
-            return future
 
         def answered(answer: Admission | CabrankError) -> None:
             if future.done():
@@ -270,9 +275,7 @@ class Intake:
                 future.set_result(answer)
 
         may_wait = patient and RUNNING_IN.get() != submission.jobs[0].queue
-        self.engine.committer.offer(
-            submission, answered, patient=may_wait, size=_size(submission.jobs), wanted=lambda: not future.cancelled()
-        )
+        self.engine.committer.offer(submission, answered, patient=may_wait, size=size, wanted=lambda: not future.cancelled())
         return future
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from random import Random
 
 import msgspec
 
@@ -71,6 +72,14 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     failure: BaseException | None = None
 
 
+def parted(settlements: Sequence[Settlement]) -> tuple[list[Settlement], list[Settlement]]:
+    """Those of runs that returned, which are nearly all, and the others."""
+    returned = [settlement for settlement in settlements if settlement.cause is Cause.RETURNED]
+    if len(returned) == len(settlements):
+        return returned, []
+    return returned, [settlement for settlement in settlements if settlement.cause is not Cause.RETURNED]
+
+
 def digest_of(name: str, body: bytes) -> bytes:
     """What a receipt remembers of a request: 16 bytes that tell its body and where it was sent from any other."""
     return hashlib.blake2b(body, digest_size=16, key=hashlib.blake2b(name.encode(), digest_size=32).digest()).digest()
@@ -84,6 +93,11 @@ def check_key(key: str) -> None:
     """
     if not (0 < len(key) <= KEY_LIMIT and key.isascii() and key.isprintable()):
         raise SettingError(f"an idempotency key is 1 to {KEY_LIMIT} printable ASCII characters, not {key[:64]!r}")
+
+
+def new_prefix(rng: Random) -> str:
+    """The random part of the text ids of a store that is made just now."""
+    return "".join(rng.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(8))
 
 
 def text_id(prefix: str, number: int) -> str:

@@ -11,10 +11,10 @@ from cabrank.clock import Clock
 from cabrank.job import Lease
 from cabrank.policy import Cancelled, Interrupted, Late, Outcome, TimedOut
 from cabrank.queue import JobQueue
+from cabrank.root import STUBBORN_S
 from cabrank.stores.contract import Want
 from cabrank.workers.contract import Worker
 
-STUBBORN_S = 5.0  # a run that does not stop within this of being told to is said not to
 SLICE_S = 0.001  # a worker whose jobs never suspend gives the event loop a turn after this
 FINISHED, STOPPED = Cancelled(), Interrupted()
 
@@ -106,14 +106,13 @@ class WorkerPool:
         """Stop the runs that have had their time; tell of those that do not stop."""
         now = self._clock.monotonic()
         for place, worker in enumerate(self._workers):
-            if worker.lease is not None:
-                timeout_s = self._timeout_of(worker.lease)
-                over_s = -1.0 if timeout_s is None else now - worker.began_at - timeout_s
-                if timeout_s is None or over_s < 0 or worker.interrupt(TimedOut(timeout_s)):
-                    continue
-                if over_s >= STUBBORN_S and self._told.get(place) is not worker.lease:
-                    self._told[place] = worker.lease
-                    self._stubborn(worker.lease)
+            lease = worker.lease
+            timeout_s = None if lease is None else self._timeout_of(lease)
+            if lease is None or timeout_s is None or now - worker.began_at < timeout_s or worker.interrupt(TimedOut(timeout_s)):
+                continue
+            if now - worker.began_at >= timeout_s + STUBBORN_S and self._told.get(place) is not lease:
+                self._told[place] = lease
+                self._stubborn(lease)
 
     def cancel(self, fence: tuple[int, int]) -> bool:
         """Stop one run, or take it out of the queue before it starts. False: it is not here any more."""

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+STUBBORN_S = 5.0  # what does not end within this of being told to is said not to, and at a stop left behind
+
 
 class Root:
     """A task group that is entered in one task and may be left in another.

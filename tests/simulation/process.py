@@ -11,8 +11,9 @@ from random import Random
 from typing import Any, TypeVar
 
 from cabrank import App, Dispatcher, JobContext, StoreUnavailable
-from cabrank.engine import FLUSH_S, STUBBORN_S
+from cabrank.engine import FLUSH_S
 from cabrank.job import number_of
+from cabrank.root import STUBBORN_S
 from cabrank.settings import STORE_BOUND, Settings
 from cabrank.stores.contract import SUSPECT_CRASHES, Capabilities
 from cabrank.stores.memory import Ledger, MemoryStore

@@ -37,6 +37,18 @@ class Gate:
         return "late"
 
 
+async def begin(worker: ThreadWorker, gate: Gate) -> asyncio.Future[Any]:
+    """Let the worker run until it is held in its thread."""
+    running = asyncio.ensure_future(worker.run(lease_of(gate.wait)))
+    await asyncio.to_thread(gate.entered.wait)
+    return running
+
+
+async def all_ended(left_behind: LeftBehind) -> None:
+    while left_behind.count:
+        await asyncio.sleep(0)
+
+
 @pytest.fixture
 def left_behind() -> LeftBehind:
     return LeftBehind(Counters())
@@ -81,16 +93,14 @@ async def test_a_run_that_is_asked_to_stop_is_left_behind_and_its_result_dropped
     worker: ThreadWorker, left_behind: LeftBehind, asked: TimedOut | Cancelled
 ) -> None:
     gate = Gate()
-    running = asyncio.ensure_future(worker.run(lease_of(gate.wait)))
-    await asyncio.to_thread(gate.entered.wait)
+    running = await begin(worker, gate)
     assert worker.interrupt(asked)
     assert not worker.interrupt(asked), "it was asked before"
     assert await running == asked
     assert left_behind.count == 1
     assert await worker.run(lease_of(lambda: 1)) == Returned(1), "the worker goes on with another thread"
     gate.opened.set()
-    while left_behind.count:
-        await asyncio.sleep(0)
+    await all_ended(left_behind)
 
 
 async def test_beyond_the_bound_a_worker_waits_until_a_thread_that_was_left_behind_ends(
@@ -98,8 +108,7 @@ async def test_beyond_the_bound_a_worker_waits_until_a_thread_that_was_left_behi
 ) -> None:
     monkeypatch.setattr(thread, "MOST_LEFT_BEHIND", 1)
     gate = Gate()
-    running = asyncio.ensure_future(worker.run(lease_of(gate.wait)))
-    await asyncio.to_thread(gate.entered.wait)
+    running = await begin(worker, gate)
     worker.interrupt(Cancelled())
     await running
     settling = asyncio.ensure_future(worker.settle_down())
@@ -112,15 +121,13 @@ async def test_beyond_the_bound_a_worker_waits_until_a_thread_that_was_left_behi
 
 async def test_a_worker_that_is_closed_while_it_runs_leaves_its_thread_behind(worker: ThreadWorker, left_behind: LeftBehind) -> None:
     gate = Gate()
-    running = asyncio.ensure_future(worker.run(lease_of(gate.wait)))
-    await asyncio.to_thread(gate.entered.wait)
+    running = await begin(worker, gate)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     assert left_behind.count == 1
     gate.opened.set()
-    while left_behind.count:
-        await asyncio.sleep(0)
+    await all_ended(left_behind)
 
 
 async def test_there_is_no_thread_before_the_first_run_and_none_after_the_close(worker: ThreadWorker) -> None:
@@ -139,8 +146,7 @@ async def test_a_worker_that_waits_for_a_thread_to_end_lets_itself_be_retired(
 ) -> None:
     monkeypatch.setattr(thread, "MOST_LEFT_BEHIND", 1)
     gate = Gate()
-    running = asyncio.ensure_future(worker.run(lease_of(gate.wait)))
-    await asyncio.to_thread(gate.entered.wait)
+    running = await begin(worker, gate)
     worker.interrupt(Cancelled())
     await running
     settling = asyncio.ensure_future(worker.settle_down())
@@ -148,5 +154,4 @@ async def test_a_worker_that_waits_for_a_thread_to_end_lets_itself_be_retired(
     worker.retire()
     assert await settling
     gate.opened.set()
-    while left_behind.count:
-        await asyncio.sleep(0)
+    await all_ended(left_behind)

@@ -11,7 +11,7 @@ from random import Random
 import msgspec
 
 from cabrank.clock import Clock
-from cabrank.job import Job, Lease, Settlement
+from cabrank.job import Job, Lease, Settlement, new_prefix
 from cabrank.settings import Bound, Settings
 from cabrank.states import Cause, State, after
 from cabrank.stores.contract import ID_BLOCK, STORED, Admission, Submission, Terms, Verdict
@@ -63,8 +63,7 @@ class Ledger:
 
     def __init__(self, clock: Clock, rng: Random | None = None) -> None:
         self.clock = clock
-        chosen = rng or Random()
-        self.prefix = "".join(chosen.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(8))
+        self.prefix = new_prefix(rng or Random())
         self.rows: dict[int, Row] = {}
         self.history: dict[int, History] = {}
         self.lines: dict[str, Line] = {}
@@ -152,11 +151,10 @@ class Ledger:
             for queue, sizes in needed.items():
                 limit = settings.bound_of(queue, bound)
                 line = self.line(queue)
-                if line.count + len(sizes) > limit.jobs or line.size + sum(sizes) > limit.bytes:
+                if not line.has_room(len(sizes), sum(sizes), limit):
                     return Admission(Verdict.FULL, queue=queue, bound=f"{line.count:,} of {limit.jobs:,} jobs wait")
             for queue, sizes in needed.items():
-                self.line(queue).count += len(sizes)
-                self.line(queue).size += sum(sizes)
+                self.line(queue).add(len(sizes), sum(sizes))
         if submission.key:
             self._remember(submission, settings)
         return STORED
@@ -173,9 +171,7 @@ class Ledger:
 
     def lease(self, job: Job, holder: int) -> Lease:
         """Turn a waiting job into a running one, the next run of it."""
-        line = self.lines[job.queue]
-        line.count -= 1
-        line.size -= len(job.payload)
+        self.lines[job.queue].add(-1, -len(job.payload))
         past = self.history.pop(job.id, NEW) if self.history else NEW
         lease = Lease(job, past.run + 1, past.failures, past.crashes)
         self.rows[job.id] = Run(lease, holder)
@@ -184,9 +180,7 @@ class Ledger:
 
     def lease_fresh(self, jobs: Sequence[Job], holder: int) -> list[Lease]:
         """Turn waiting jobs of one queue that have never run into running ones."""
-        line = self.lines[jobs[0].queue]
-        line.count -= len(jobs)
-        line.size -= sum(map(len, map(_payload, jobs)))
+        self.lines[jobs[0].queue].add(-len(jobs), -sum(map(len, map(_payload, jobs))))
         leases = [Lease(job, 1) for job in jobs]
         ids = list(map(_id, jobs))
         self.rows.update(zip(ids, [Run(lease, holder) for lease in leases], strict=True))
@@ -228,9 +222,7 @@ class Ledger:
 
     def shelve_waiting(self, job: Job, state: State) -> None:
         """Take a job out of its line. It comes up there once more, and is no longer wanted then."""
-        line = self.line(job.queue)
-        line.count -= 1
-        line.size -= len(job.payload)
+        self.line(job.queue).add(-1, -len(job.payload))
         self.stale += 1
         self.rows[job.id] = Shelved(job, state, self.clock.now())
         self._apart[job.id] = None
@@ -242,10 +234,7 @@ class Ledger:
         self.history[job.id] = History(self.history.get(job.id, NEW).run)
         self.rows[job.id] = job
         del self._apart[job.id]
-        line = self.line(job.queue)
-        line.count += 1
-        line.size += len(job.payload)
-        line.put_back(job, now, now)
+        self._wait(job, now, now)
 
     def forget_shelved(self, before: float) -> None:
         """Forget the jobs that nobody came for since a moment."""
@@ -268,10 +257,12 @@ class Ledger:
         self.history[job.id] = History(
             lease.run, lease.failures + (cause is Cause.RETRIED), lease.crashes + (cause is Cause.CRASHED), error=error
         )
+        self._wait(job, now + after_s, now)
+
+    def _wait(self, job: Job, ready_at: float, now: float) -> None:
         line = self.line(job.queue)
-        line.count += 1
-        line.size += len(job.payload)
-        line.put_back(job, now + after_s, now)
+        line.add(1, len(job.payload))
+        line.put_back(job, ready_at, now)
 
     def _shelve(self, lease: Lease, state: State, reason: str, error: str, *, failed: bool = False, crashed: bool = False) -> None:
         self.rows[lease.job.id] = Shelved(lease.job, state, self.clock.now())

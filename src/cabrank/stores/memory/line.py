@@ -9,6 +9,7 @@ from itertools import count
 from operator import attrgetter
 
 from cabrank.job import PRIORITIES, Job
+from cabrank.settings import Bound
 
 _due_at, _priority = attrgetter("due_at"), attrgetter("priority")
 
@@ -28,9 +29,14 @@ class Line:
         self._later: list[tuple[float, int, int, Job]] = []
         self._put = count()  # a cancelled job may stand here twice, due at one moment: jobs are never compared
 
-    def __bool__(self) -> bool:
-        """Whether a job may be ready."""
-        return any(self._ready)
+    def has_room(self, jobs: int, size: int, bound: Bound) -> bool:
+        """Whether so many more may wait here."""
+        return self.count + jobs <= bound.jobs and self.size + size <= bound.bytes
+
+    def add(self, jobs: int, size: int) -> None:
+        """Count jobs in, or out with negative numbers."""
+        self.count += jobs
+        self.size += size
 
     def extend(self, jobs: Collection[Job], now: float) -> None:
         """Put jobs into the line."""
@@ -80,10 +86,6 @@ class Line:
         return []
 
     def untake(self, jobs: Collection[Job]) -> None:
-        """Put jobs that were taken back to where they were."""
+        """Put jobs that were taken or popped back to where they were."""
         for job in reversed(list(jobs)):
             self._ready[job.priority].appendleft(job)
-
-    def unpop(self, job: Job) -> None:
-        """Put a job that was popped back to where it was."""
-        self._ready[job.priority].appendleft(job)

@@ -9,9 +9,9 @@ from random import Random
 
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
-from cabrank.job import BARE, Job, Lease, Settlement
+from cabrank.job import BARE, Job, Lease, Settlement, parted
 from cabrank.settings import MEMORY_BOUND, Settings
-from cabrank.states import TRANSITIONS, Cause, State
+from cabrank.states import State, after
 from cabrank.stores.contract import SUSPECT_CRASHES, Admission, Capabilities, JobRecord, Submission, Tally, Terms, Turn, Verdict, Want
 from cabrank.stores.memory import inspector
 from cabrank.stores.memory.ledger import NEW, Holder, Ledger, Run
@@ -68,10 +68,9 @@ class MemoryStore:
         assert self._terms is not None  # noqa: S101 -- for the type checker
         line = self.ledger.line(queue)
         bound = self._terms.settings.bound_of(queue, MEMORY_BOUND)
-        if line.count + jobs > bound.jobs or line.size + size > bound.bytes:
+        if not line.has_room(jobs, size, bound):
             return False
-        line.count += jobs
-        line.size += size
+        line.add(jobs, size)
         return True
 
     async def turn(self, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
@@ -143,16 +142,13 @@ class MemoryStore:
     def _settle(self, settlements: Sequence[Settlement], now: float) -> tuple[list[Fence], list[Fence]]:
         """The fences of leases that were lost, and of jobs that were to wait again and had been cancelled."""
         ledger = self.ledger
-        returned = [settlement for settlement in settlements if settlement.cause is Cause.RETURNED]
-        others = (
-            [settlement for settlement in settlements if settlement.cause is not Cause.RETURNED] if len(returned) < len(settlements) else []
-        )
+        returned, others = parted(settlements)
         lost = ledger.finish(returned) if returned else []
         if returned and ledger.kept is not None:
             ledger.kept.add([settlement for settlement in returned if settlement not in lost] if lost else returned, now)
         cancelled: list[Fence] = []
         for settlement in others:
-            was_cancelled = settlement.id in ledger.cancelling and TRANSITIONS[State.RUNNING, settlement.cause] is State.WAITING
+            was_cancelled = settlement.id in ledger.cancelling and after(State.RUNNING, settlement.cause) is State.WAITING
             if not ledger.settle(settlement):
                 lost.append(settlement)
             elif was_cancelled:
@@ -166,7 +162,7 @@ class MemoryStore:
             if job is not None and self._crashes(job) >= SUSPECT_CRASHES:
                 return [self.ledger.lease(job, self.holder)]
             if job is not None:
-                self.ledger.lines[queue].unpop(job)
+                self.ledger.lines[queue].untake((job,))
         return []
 
     def _claim(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease]:
@@ -179,7 +175,7 @@ class MemoryStore:
             size += len(job.payload)
             crashes = self._crashes(job)
             if not want.takes(len(leases), size, crashes):
-                self.ledger.lines[queue].unpop(job)
+                self.ledger.lines[queue].untake((job,))
                 self._suspect = self._suspect or crashes >= SUSPECT_CRASHES
                 break
             leases.append(self.ledger.lease(job, self.holder))
@@ -212,8 +208,8 @@ class MemoryStore:
                 strange.append(job)
             else:
                 found = job
-        for job in reversed(strange):
-            self.ledger.lines[queue].unpop(job)
+        if line is not None:
+            line.untake(strange)
         return found
 
     def _crashes(self, job: Job) -> int:

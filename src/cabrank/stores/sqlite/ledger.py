@@ -42,7 +42,6 @@ class Ledger:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise StoreUnusable(f"{folder}: the folder for locks cannot be made ({error.strerror}): may this user write there?") from error
-        self._folder = folder
         self._lock = TurnLock(folder)
         self._last: tuple[int, Turn] | None = None
         self._unsure: tuple[int, Turn] | None = None
@@ -249,7 +248,7 @@ class Ledger:
         """The answer of a turn whose commit seemed to fail, if it is in the file."""
         if self._unsure is None or self._unsure[0] != number:
             return None
-        recorded = self._connection.execute("select turn from holder where id = ?", (self._holders.id,)).get
+        recorded = self._connection.execute(sql.LAST_TURN, (self._holders.id,)).get
         return self._unsure[1] if recorded == number else None
 
     @contextlib.contextmanager

@@ -9,13 +9,13 @@ from random import Random
 import apsw
 
 from cabrank.errors import StoreUnusable
+from cabrank.job import new_prefix
 from cabrank.states import State
 
 VERSION = 1
 APPLICATION_ID = 0x63616272  # "cabr": tells our files from others
 BUSY_MS = 5_000  # an outside writer (a backup, a person) may hold the file; our own processes never meet here, they queue at a lock
 CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL between checkpoints: they cost less when they are rare, and the file stays small
-PREFIX_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 class Phase(IntEnum):
@@ -132,7 +132,6 @@ def _migrate(path: Path, connection: apsw.Connection, rng: Random) -> None:
         raise StoreUnusable(f"{path} has schema {found}, this version of cabrank knows schema {VERSION}: use the version that made it")
     with connection:
         connection.execute(SCHEMA)
-        prefix = "".join(rng.choice(PREFIX_LETTERS) for _ in range(8))
-        connection.execute("insert into meta values ('prefix', ?), ('next_id', 1)", (prefix,))
+        connection.execute("insert into meta values ('prefix', ?), ('next_id', 1)", (new_prefix(rng),))
         connection.execute(f"pragma application_id = {APPLICATION_ID}")
         connection.execute(f"pragma user_version = {VERSION}")

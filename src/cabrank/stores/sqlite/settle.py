@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Sequence
+from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
 import apsw
 import msgspec
 
-from cabrank.job import Settlement
+from cabrank.job import Settlement, parted
 from cabrank.states import Cause, State, after
 from cabrank.stores.sqlite import kept
 from cabrank.stores.sqlite import statements as sql
@@ -66,10 +67,7 @@ def record(connection: apsw.Connection, settlements: Sequence[Settlement], openi
         LeaseLost: one of them changed nothing; roll back.
     """
     cancelling = _cancelling(connection, settlements) if opening.cancelling else frozenset[int]()
-    returned = [settlement for settlement in settlements if settlement.cause is Cause.RETURNED]
-    others = (
-        [settlement for settlement in settlements if settlement.cause is not Cause.RETURNED] if len(returned) < len(settlements) else []
-    )
+    returned, others = parted(settlements)
     if returned:
         _finish(connection, returned)
         kept.add(connection, returned, now)
@@ -88,13 +86,8 @@ def record(connection: apsw.Connection, settlements: Sequence[Settlement], openi
 
 
 def _finish(connection: apsw.Connection, returned: Sequence[Settlement]) -> None:
-    by_run: dict[int, list[int]] = {}
-    if len(runs := set(map(_run, returned))) == 1:
-        by_run[runs.pop()] = list(map(_id, returned))
-    else:
-        for settlement in returned:
-            by_run.setdefault(settlement.run, []).append(settlement.id)
-    for run, ids in by_run.items():
+    for run, its in groupby(sorted(returned, key=_run), key=_run):
+        ids = list(map(_id, its))
         connection.execute(sql.FINISH, (_ids(ids), run))
         _all_changed(connection, len(ids))
         if run > 1:
