@@ -15,7 +15,7 @@ from cabrank.errors import NotEntered, SettingError, StoreUnusable
 from cabrank.settings import Settings
 from cabrank.stores import open_url
 from cabrank.stores.contract import Terms
-from cabrank.stores.sqlite import schema
+from cabrank.stores.sqlite import migrations, schema
 from cabrank.stores.sqlite import statements as sql
 from cabrank.testing import FakeClock
 from cabrank.testing.store_contract import Opened
@@ -49,8 +49,8 @@ async def test_a_commit_is_synced_and_the_file_is_ours(files: Files) -> None:
         "synchronous": 2,
         "auto_vacuum": 2,
         "wal_autocheckpoint": schema.CHECKPOINT_PAGES,
-        "application_id": schema.APPLICATION_ID,
-        "user_version": schema.VERSION,
+        "application_id": migrations.APPLICATION_ID,
+        "user_version": migrations.VERSION,
     }
     await store.close()
 
@@ -71,10 +71,10 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_alone(files: Files)
     await first.open(TERMS)
     await first.close()
     with files.outside() as connection:
-        connection.execute(f"pragma user_version = {schema.VERSION + 1}")
-    assert f"has schema {schema.VERSION + 1}" in await refusal(files)
+        connection.execute(f"pragma user_version = {migrations.VERSION + 1}")
+    assert f"has schema {migrations.VERSION + 1}" in await refusal(files)
     with files.outside() as connection:
-        assert connection.execute("pragma user_version").get == schema.VERSION + 1
+        assert connection.execute("pragma user_version").get == migrations.VERSION + 1
 
 
 async def test_a_file_of_another_program_is_refused_and_left_alone(files: Files) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import apsw
 
 from cabrank.stores.contract import Terms
 from cabrank.stores.sqlite import statements as sql
-from cabrank.stores.sqlite.locks import FileLock
+from cabrank.stores.sqlite.locks import FileLock, is_held
 from cabrank.stores.sqlite.names import Names
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -82,10 +81,7 @@ class Holders:
         if booted != self._boot or expires_at <= time.monotonic():
             return True
         path = self._path(holder)
-        if not path.exists():
-            return True
-        with contextlib.closing(FileLock(path)) as life:
-            return life.take_if_free()
+        return not path.exists() or not is_held(path)
 
     def tidy(self) -> None:
         """Remove the files of holders that are no more."""

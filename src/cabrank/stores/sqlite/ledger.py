@@ -20,7 +20,7 @@ from cabrank.stores.sqlite.admit import Admitter
 from cabrank.stores.sqlite.claim import Claimer, promote
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.holders import Holders
-from cabrank.stores.sqlite.locks import TurnLock
+from cabrank.stores.sqlite.locks import TurnLock, is_held
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.schema import open_writer
 
@@ -37,12 +37,14 @@ class Ledger:
         self._clock = clock
         self._rng = rng
         self._terms = terms
-        folder = path.with_name(path.name + "-locks")
+        self._folder = path.with_name(path.name + "-locks")
         try:
-            folder.mkdir(exist_ok=True)
+            self._folder.mkdir(exist_ok=True)
         except OSError as error:
-            raise StoreUnusable(f"{folder}: the folder for locks cannot be made ({error.strerror}): may this user write there?") from error
-        self._lock = TurnLock(folder)
+            raise StoreUnusable(
+                f"{self._folder}: the folder for locks cannot be made ({error.strerror}): may this user write there?"
+            ) from error
+        self._lock = TurnLock(self._folder)
         self._last: tuple[int, Turn] | None = None
         self._unsure: tuple[int, Turn] | None = None
         self._broken = False
@@ -51,7 +53,7 @@ class Ledger:
         self._swept = False
         with self._lock.held():
             self._connect()
-            self._holders = Holders(self._connection, folder, terms, self._handlers)
+            self._holders = Holders(self._connection, self._folder, terms, self._handlers)
             with self._transaction():
                 self._holders.register()
                 self._holders.take_back(clock.now())
@@ -219,11 +221,14 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------------- connection
 
     def _connect(self) -> None:
-        self._connection = open_writer(self._path, synchronous="full", rng=self._rng)
+        self._connection = open_writer(self._path, synchronous="full", rng=self._rng, is_shared=self._is_shared)
         self._handlers = Names(self._connection, "handler")
         self._queues = Names(self._connection, "queue")
         with self._transaction():
             self._claimer = Claimer(self._connection, handlers=self._handlers, known=sorted(self._terms.handlers))
+
+    def _is_shared(self) -> bool:
+        return any(is_held(path) for path in self._folder.glob("life-*"))
 
     @contextlib.contextmanager
     def _held(self) -> Generator[None, None, None]:

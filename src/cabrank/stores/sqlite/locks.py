@@ -92,6 +92,12 @@ class TurnLock:
         self._turn.close()
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock of this file."""
+    with contextlib.closing(FileLock(path)) as lock:
+        return not lock.take_if_free()
+
+
 def _close_in_child() -> None:
     for lock in tuple(_open_locks):
         lock.close()  # the child shares the lock: without this, it would keep its dead parent alive

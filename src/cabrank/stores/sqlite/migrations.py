@@ -1,0 +1,91 @@
+"""The tables of the file, as the steps in which they came to be. `docs/internals/sqlite.md` says why each is as it is.
+
+A step that has landed never changes: what is to be different is a new step at the end. New and old files go through the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import apsw
+
+from cabrank.errors import StoreUnusable
+from cabrank.job import new_prefix
+
+APPLICATION_ID = 0x63616272  # "cabr": tells our files from others
+
+
+class Step(NamedTuple):
+    """What makes a file of the version before into one of this version. A column that is added needs a default."""
+
+    version: int
+    sql: str
+
+
+_FIRST = """
+create table meta (name text primary key, value) without rowid;
+create table handler (id integer primary key, name text not null unique);
+create table queue (
+    id integer primary key, name text not null unique,
+    waiting integer not null default 0, waiting_bytes integer not null default 0
+);
+create table holder (
+    id integer primary key autoincrement, boot text not null, expires_at real not null, turn integer not null default 0
+);
+create table job (
+    id integer primary key, phase integer not null, queue integer not null, handler integer not null,
+    priority integer not null, due_at real not null, deadline_at real not null,
+    run integer not null, failures integer not null, crashes integer not null,
+    holder integer, payload blob not null
+);
+create index job_ready on job (queue, priority, due_at, id, handler) where phase = 0;
+create index job_running on job (holder) where phase = 1;
+create index job_later on job (due_at) where phase = 2;
+create index job_shelved on job (phase, queue) where phase >= 3;
+create table note (id integer primary key, at real not null, reason text not null, error text not null);
+create table cancelling (id integer primary key);
+create table done (
+    id integer primary key, at real not null, first integer not null, last integer not null, jobs integer not null,
+    ids blob not null, results blob, size integer not null
+);
+create index done_range on done (last, first);
+create table receipt (
+    key text primary key, until real not null, digest text not null, first_id integer not null, jobs integer not null
+) without rowid;
+create index receipt_until on receipt (until);
+"""
+
+STEPS = (Step(1, _FIRST),)
+VERSION = STEPS[-1].version
+
+
+def migrate(path: Path, connection: apsw.Connection, rng: Random, *, is_shared: Callable[[], bool]) -> None:
+    """Take the steps that the file lacks, all in one transaction. `is_shared`: whether another process has it open.
+
+    Raises:
+        StoreUnusable: a newer version made the file, or one of an older version is at work with it.
+    """
+    found = int(str(connection.execute("pragma user_version").get))
+    if found == VERSION:
+        return
+    if found > VERSION:
+        raise StoreUnusable(
+            f"{path} has schema {found}, and this version of cabrank knows schemas up to {VERSION}: "
+            "use the version that wrote it, or a later one"
+        )
+    if found and is_shared():
+        raise StoreUnusable(
+            f"{path} has schema {found} and must be migrated to {VERSION}, but another process has it open: "
+            "stop all that use it, then start this version"
+        )
+    with connection:
+        for step in STEPS:
+            if step.version > found:
+                connection.execute(step.sql)
+        if not found:
+            connection.execute("insert into meta values ('prefix', ?), ('next_id', 1)", (new_prefix(rng),))
+            connection.execute(f"pragma application_id = {APPLICATION_ID}")
+        connection.execute(f"pragma user_version = {VERSION}")
