@@ -5,3 +5,4 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite("cabrank.testing.store_contract")
+pytest.register_assert_rewrite("cabrank.testing.worker_contract")

@@ -1,6 +1,6 @@
-"""What tests of programs and of stores need: a clock that stands still, a store that fails when told, the stores' contract.
+"""What tests of programs and of stores need: a clock that stands still, a store that fails when told, the contracts of stores and workers.
 
-`cabrank.testing.store_contract` is imported by itself, for it needs pytest.
+`cabrank.testing.store_contract` and `cabrank.testing.worker_contract` are imported by themselves, for they need pytest.
 """
 
 from cabrank.testing.clock import FakeClock
