@@ -34,7 +34,7 @@ from cabrank.errors import (
 from cabrank.handle import JobHandle
 from cabrank.inject import JobContext, context, resource
 from cabrank.intake import Intake
-from cabrank.policy import GiveUp, Retry, Snooze, TryAgain
+from cabrank.policy import GiveUp, Limit, Retry, Snooze, TryAgain
 from cabrank.settings import Settings
 from cabrank.states import State
 
@@ -57,6 +57,7 @@ __all__ = [
     "JobHeld",
     "Jobs",
     "KeyReused",
+    "Limit",
     "NeverFits",
     "NotEntered",
     "PayloadInvalid",

@@ -14,7 +14,7 @@ from cabrank.codec import PayloadCodec
 from cabrank.errors import RegistrationError, UnknownHandler
 from cabrank.inject import Marker, markers
 from cabrank.job import BARE, NAME
-from cabrank.policy import NO_RETRY, Retry
+from cabrank.policy import NO_RETRY, Limit, Retry
 from cabrank.settings import Kind
 
 P = ParamSpec("P")
@@ -39,7 +39,16 @@ class Handler(Generic[P, R]):
     """
 
     def __init__(
-        self, function: Callable[P, R], *, name: str, queue: str, kind: Kind, retry: Retry, timeout_s: float | None, max_crashes: int | None
+        self,
+        function: Callable[P, R],
+        *,
+        name: str,
+        queue: str,
+        kind: Kind,
+        retry: Retry,
+        timeout_s: float | None,
+        max_crashes: int | None,
+        limit: Limit | None = None,
     ) -> None:
         self.function = function
         self.name = name
@@ -48,6 +57,7 @@ class Handler(Generic[P, R]):
         self.retry = retry
         self.timeout_s = timeout_s
         self.max_crashes = max_crashes
+        self.limit = limit
         self.markers: dict[str, Marker] = markers(function)
         self.codec = PayloadCodec(function)
         self.__doc__ = function.__doc__
@@ -114,13 +124,15 @@ class App:
         retry: Retry | None = None,
         timeout_s: float | None = None,
         max_crashes: int | None = None,
+        limit: Limit | None = None,
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
     def job(self, function: Callable[..., Any] | None = None, /, **policy: Any) -> Any:
         """Register a function as a handler, under its own name unless `name` is given.
 
         `queue` defaults to the one named after the kind. `kind` is `async` for a coroutine function, `thread` for any other, or
         `process` if you say so. `retry` defaults to `Retry()`. A run is stopped after `timeout_s` seconds. A job whose process
-        died `max_crashes` times under it is given up (default: the setting).
+        died `max_crashes` times under it is given up (default: the setting). `limit` bounds how many run at once and start in a
+        second, over all processes of the store.
 
         Raises:
             RegistrationError: the name is taken or malformed, the queue has workers of another kind, or a parameter has no usable type.
@@ -169,9 +181,10 @@ class App:
         retry: Retry | None = None,
         timeout_s: float | None = None,
         max_crashes: int | None = None,
+        limit: Limit | None = None,
     ) -> Handler[P, R]:
         chosen = _kind(function, kind)
-        _check_policy(function, timeout_s, max_crashes)
+        _check_policy(function, timeout_s, max_crashes, limit)
         handler = Handler(
             function,
             name=name or function.__name__,
@@ -180,6 +193,7 @@ class App:
             retry=retry or Retry(),
             timeout_s=timeout_s,
             max_crashes=max_crashes,
+            limit=limit,
         )
         self._add(handler)
         return handler
@@ -204,12 +218,14 @@ class App:
         self.handlers[handler.name] = handler
 
 
-def _check_policy(function: Callable[..., object], timeout_s: Any, max_crashes: Any) -> None:
+def _check_policy(function: Callable[..., object], timeout_s: Any, max_crashes: Any, limit: Any) -> None:
     """Refuse numbers that would fail later, far from here; the types are not taken on trust."""
     if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s < math.inf):
         raise RegistrationError(f"{function.__name__}: timeout_s is a number of seconds above 0, not {timeout_s!r}")
     if max_crashes is not None and not (isinstance(max_crashes, int) and max_crashes >= 1):
         raise RegistrationError(f"{function.__name__}: max_crashes is a whole number from 1, not {max_crashes!r}")
+    if limit is not None and not isinstance(limit, Limit):
+        raise RegistrationError(f"{function.__name__}: limit is a cabrank.Limit, as in Limit(running=4), not {limit!r}")
 
 
 def bare_handler(kind: Kind) -> AnyHandler:

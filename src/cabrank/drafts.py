@@ -11,7 +11,7 @@ from cabrank.app import AnyHandler, App, Handler, Jobs, bare_handler, is_async
 from cabrank.clock import Clock
 from cabrank.errors import PayloadInvalid, PayloadTooLarge, RegistrationError, SettingError
 from cabrank.ids import Ids
-from cabrank.job import DEFAULT_PRIORITY, PRIORITIES, Job
+from cabrank.job import DEFAULT_PRIORITY, LIMIT_KEY_LIMIT, PRIORITIES, Job
 from cabrank.settings import Kind, Settings
 
 
@@ -87,7 +87,8 @@ class Drafts:
             job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=b"", args=args, function=function)
         else:
             payload = self._payload(handler, args)
-            job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=payload, args=args)
+            key = None if handler.limit is None else limit_key(handler, args)
+            job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=payload, limit_key=key, args=args)
         return job if options is PLAIN else self._with(options, [job])[0]
 
     def many(self, handler: AnyHandler, function: Callable[..., object], items: Sequence[object], options: Options = PLAIN) -> list[Job]:
@@ -117,7 +118,8 @@ class Drafts:
             raise PayloadTooLarge(len(payload), self._limit)
         args = handler.codec.decode(payload)
         stored = payload or handler.codec.encode(args)
-        return Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=stored, args=args)
+        key = None if handler.limit is None else limit_key(handler, args)
+        return Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=stored, limit_key=key, args=args)
 
     def together(self, jobs: Jobs, options: Options = PLAIN) -> list[Job]:
         """The jobs of a document, their ids in a row and in its order.
@@ -159,8 +161,35 @@ class Drafts:
 
 
 def _alike(handler: AnyHandler, payloads: Sequence[bytes], items: Sequence[object], first: int) -> list[Job]:
-    name, queue = handler.name, handler.queue
+    name, queue, ids = handler.name, handler.queue, range(first, first + len(items))
+    if handler.limit is not None:
+        keys = [limit_key(handler, (item,)) for item in items]
+        return [
+            Job(id=number, handler=name, queue=queue, payload=payload, limit_key=key, args=(item,))
+            for number, payload, key, item in zip(ids, payloads, keys, items, strict=True)
+        ]
     return [
         Job(id=number, handler=name, queue=queue, payload=payload, args=(item,))
-        for number, payload, item in zip(range(first, first + len(items)), payloads, items, strict=True)
+        for number, payload, item in zip(ids, payloads, items, strict=True)
     ]
+
+
+def limit_key(handler: AnyHandler, args: tuple[object, ...]) -> str:
+    """The key of a job of a limited handler: what its function says of the arguments, `""` if it has none.
+
+    Raises:
+        PayloadInvalid: the function raised, or what it returned cannot be a key.
+    """
+    if handler.limit is None or handler.limit.key is None:
+        return ""
+    try:
+        return _key_text(handler.limit.key(*args))
+    except Exception as error:
+        raise PayloadInvalid(f"{handler.name}: the key of its limit cannot be had: {type(error).__name__}: {error}") from error
+
+
+def _key_text(key: object) -> str:
+    text = str(key) if isinstance(key, int) else key
+    if not isinstance(text, str) or len(text.encode()) > LIMIT_KEY_LIMIT or "\0" in text:
+        raise TypeError(f"{key!r:.80} is no whole number and no text of at most {LIMIT_KEY_LIMIT} bytes")
+    return text

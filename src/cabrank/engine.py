@@ -181,7 +181,8 @@ class Engine:
     def _terms(self) -> Terms:
         handlers = self.app.handlers
         crashes = {handler.name: handler.max_crashes for handler in handlers.values() if handler.max_crashes is not None}
-        return Terms(handlers=frozenset(handlers), settings=self.settings, max_crashes=crashes)
+        limits = {handler.name: handler.limit for handler in handlers.values() if handler.limit is not None}
+        return Terms(handlers=frozenset(handlers), settings=self.settings, max_crashes=crashes, limits=limits)
 
     def _duties(self) -> list[Duty]:
         return [

@@ -15,6 +15,7 @@ from cabrank.states import Cause
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME = re.compile(NAME_PATTERN)  # handlers, queues, tags: what may stand in a URL, a file name and a metric's label
 PRIORITIES = range(10)
+LIMIT_KEY_LIMIT = 256  # characters of a limit's key: it names a customer or a host, and is indexed
 KEY_LIMIT = 256  # characters of an idempotency key: a UUID has 36, and every key is kept for a day
 BARE = "callable"  # the handler name of jobs whose callable no app registered; they never leave the process
 DEFAULT_PRIORITY = 5  # 0 goes first, 9 last: room on both sides
@@ -26,8 +27,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call to make: of `handler`, with what `payload` says. Made by whoever submits it.
 
     `id` grows with the moment of submission within a process. `payload` is JSON. `due_at` and `deadline_at` are moments (0:
-    at once, no deadline). `args` is the payload as it was decoded in this process, `function` a callable that has no handler;
-    both stay in the process: a store that is not in memory does not keep them.
+    at once, no deadline). `limit_key` names the allowance that it shares with others where its handler has a limit, else it is
+    None. `args` is the payload as it was decoded in this process, `function` a callable that has no handler; both stay in the process:
+    a store that is not in memory does not keep them.
     """
 
     id: int
@@ -37,6 +39,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     priority: int = DEFAULT_PRIORITY
     due_at: float = 0.0
     deadline_at: float = 0.0
+    limit_key: str | None = None
     args: tuple[object, ...] | None = None
     function: Callable[..., object] | None = None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from random import Random
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -52,6 +53,73 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NO_RETRY = Retry(attempts=1)
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs of a handler may run at once and how many may start in a second, over all processes of a store.
+
+    `running` is a number of jobs. `per_s` is a number of starts: in any stretch of T seconds at most `burst + per_s * T` jobs
+    start, so `burst` is what may start at once after a pause (default: a tenth of a second's worth, at least 1, so that a late
+    wake-up costs nothing). `key` gets what the handler gets, without what is injected, and names an allowance of its own for
+    each text or whole number that it returns; without it all jobs of the handler share one.
+
+    A job that is held back waits in the store: it costs no failure and no worker.
+    """
+
+    running: int | None = None
+    per_s: float | None = None
+    burst: float | None = None
+    key: Callable[..., str | int] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant; a program need not be type-checked."""
+        running, per_s, burst, key = (getattr(self, name) for name in self.__struct_fields__)
+        if running is None and per_s is None:
+            raise SettingError("Limit needs running= (how many at once) or per_s= (how many start in a second), or both")
+        if running is not None and not (isinstance(running, int) and running >= 1):
+            raise SettingError(f"Limit.running is a whole number of jobs from 1, not {running!r}")
+        if per_s is not None and not _is_number(per_s, above=0):
+            raise SettingError(f"Limit.per_s is a number of starts a second above 0, not {per_s!r}")
+        if burst is not None and (per_s is None or not _is_number(burst, above=0) or burst < 1):
+            raise SettingError(f"Limit.burst goes with per_s and is a number of jobs from 1, not {burst!r}")
+        if key is not None and not callable(key):
+            raise SettingError(f"Limit.key is a function of the payload, as in lambda p: p.customer, not {key!r}")
+
+    @property
+    def capacity(self) -> float:
+        """How many jobs may start at once after a pause, as far as the rate goes."""
+        if self.per_s is None:
+            return math.inf
+        return max(1.0, self.per_s / 10) if self.burst is None else self.burst
+
+    def open(self, *, running: int, full_at: float, now: float, most: int) -> int:
+        """How many jobs, of at most `most`, may start now where `running` run. `full_at` is what `spend` said last, 0 before."""
+        if self.running is not None:
+            most = min(most, self.running - running)
+        if self.per_s is not None:
+            spent = max(0.0, self._sane(full_at, now) - now) * self.per_s
+            most = min(most, math.floor(self.capacity - spent + ROUNDING))
+        return max(0, most)
+
+    def spend(self, *, full_at: float, now: float, jobs: int) -> float:
+        """The moment at which everything will be allowed again, after so many jobs have started now."""
+        return full_at if self.per_s is None else max(self._sane(full_at, now), now) + jobs / self.per_s
+
+    def next_at(self, *, full_at: float, now: float) -> float:
+        """The moment from which a job may start as far as the rate goes."""
+        return now if self.per_s is None else self._sane(full_at, now) - (self.capacity - 1) / self.per_s
+
+    def _sane(self, full_at: float, now: float) -> float:
+        """`full_at`, unless it belongs to another clock: no allowance is ever more than empty."""
+        assert self.per_s is not None  # noqa: S101 -- for the type checker
+        return min(full_at, now + self.capacity / self.per_s)
+
+
+ROUNDING = 1e-6  # of a job: the moment when a job may start is found by other sums than how many may start at it
+
+
+def _is_number(value: Any, *, above: float) -> bool:
+    return isinstance(value, int | float) and above < value < math.inf
 
 
 def _duration(name: str, value: float) -> float:

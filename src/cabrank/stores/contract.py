@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from cabrank.job import Job, Lease, Settlement
+from cabrank.policy import Limit
 from cabrank.settings import Bound, Settings
 from cabrank.states import State
 
@@ -91,12 +92,14 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """What a holder tells the store when it opens it.
 
-    Only jobs of `handlers` are leased to it. `max_crashes` is by handler, where it differs from the setting.
+    Only jobs of `handlers` are leased to it. `max_crashes` is by handler, where it differs from the setting; `limits` by handler,
+    where it has one.
     """
 
     handlers: frozenset[str]
     settings: Settings
     max_crashes: Mapping[str, int]
+    limits: Mapping[str, Limit] = {}
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
