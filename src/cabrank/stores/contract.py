@@ -16,6 +16,7 @@ from cabrank.states import State
 TURN_ROWS = 10_000  # rows of one turn: about 20 ms of writing, so that nobody waits longer for a reply
 TURN_BYTES = 8 * 1024 * 1024
 SUSPECT_CRASHES = 2  # a job whose processes died so often may be the cause: it runs alone, so that the next crash hits only its cause
+BROWSED = 100  # jobs of a page where nothing else is said: a screen or two
 ID_BLOCK = 1 << 20  # ids that a process takes at once: one transaction a million jobs
 
 
@@ -203,6 +204,21 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     value: object = None
 
 
+class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs to list: those that are everything that is given. Finished ones are listed only if `state` is `done`."""
+
+    state: State | None = None
+    queue: str = ""
+    handler: str = ""
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the jobs that a filter lets through. `after` is where the next page begins, None behind the last one."""
+
+    records: Sequence[JobRecord]
+    after: int | None
+
+
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """The jobs of one queue, counted by state. `waiting` includes those that are not yet due."""
 
@@ -218,6 +234,16 @@ class Inspector(Protocol):
 
     async def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:
         """The jobs of these ids that are known; finished ones as long as they are kept. Cost: one look-up for each."""
+        ...
+
+    async def browse(self, which: JobFilter, *, after: int = 0, limit: int = BROWSED) -> Page:
+        """The first `limit` jobs with an id above `after`, in the order of their ids, which is that of their submission.
+
+        A page may hold fewer, even none, and still not be the last: a look is ended when it has cost enough. What a store does not
+        keep of finished jobs (their handler, their queue) matches no filter.
+
+        Cost: bounded, whatever the backlog; in memory one look at each job.
+        """
         ...
 
     async def tally(self) -> Mapping[str, Tally]:

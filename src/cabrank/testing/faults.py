@@ -13,7 +13,7 @@ import msgspec
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
 from cabrank.job import Settlement
-from cabrank.stores.contract import Capabilities, InspectedStore, JobRecord, Submission, Tally, Terms, Turn, Want
+from cabrank.stores.contract import BROWSED, Capabilities, InspectedStore, JobFilter, JobRecord, Page, Submission, Tally, Terms, Turn, Want
 from cabrank.stores.memory import MemoryStore
 
 T = TypeVar("T")
@@ -131,6 +131,10 @@ class FaultyStore:
     async def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:
         """As the store, over the bad connection."""
         return await self._call(lambda: self._store.find(ids))
+
+    async def browse(self, which: JobFilter, *, after: int = 0, limit: int = BROWSED) -> Page:
+        """As the store, over the bad connection."""
+        return await self._call(lambda: self._store.browse(which, after=after, limit=limit))
 
     async def tally(self) -> Mapping[str, Tally]:
         """As the store, over the bad connection."""

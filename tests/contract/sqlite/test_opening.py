@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any, cast
 
 import apsw
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from cabrank.errors import NotEntered, SettingError, StoreUnusable
 from cabrank.settings import Settings
 from cabrank.stores import open_url
-from cabrank.stores.contract import Terms
+from cabrank.stores.contract import JobFilter, Terms
 from cabrank.stores.sqlite import migrations, schema
 from cabrank.stores.sqlite import statements as sql
 from cabrank.testing import FakeClock
@@ -201,6 +202,39 @@ async def test_what_is_asked_often_is_answered_by_an_index(files: Files, stateme
     await one.close()
 
 
-def details(connection: apsw.Connection, statement: str, values: tuple[int, ...]) -> list[str]:
+@pytest.mark.parametrize(
+    ("statement", "values", "order"),
+    [
+        (sql.LOOK_AT_ALL, (0, 9), "SEARCH job USING INTEGER PRIMARY KEY (rowid>?)"),
+        (sql.LOOK_AT_SHELF, (0, 9, 3, 1), "SEARCH job USING COVERING INDEX job_shelved (phase=? AND queue=? AND rowid>?)"),
+        (sql.BROWSE, (0, 9, "line", "work", 99), "SEARCH job USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (sql.BROWSE_WAITING, (0, 9, "", "work", 99), "SEARCH job USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (sql.BROWSE_SHELF, (0, 9, 3, 1, "work", 99), "SEARCH job USING INDEX job_shelved (phase=? AND queue=? AND rowid>? AND rowid<?)"),
+    ],
+)
+async def test_a_page_of_jobs_is_read_in_the_order_of_an_index(
+    files: Files, statement: str, values: tuple[object, ...], order: str
+) -> None:
+    one = Opened(files.another(), files)
+    await one.open(TERMS)
+    with files.outside() as connection:
+        plan = details(connection, statement, values)
+        assert next(step for step in plan if "job" in step) == order
+        assert not [step for step in plan if "TEMP B-TREE" in step]
+    await one.close()
+
+
+async def test_a_look_at_a_long_backlog_ends_and_the_next_goes_on(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cabrank.stores.sqlite.browse.LOOKED_AT", 10)
+    one = Opened(files.another(), files)
+    await one.open(TERMS)
+    jobs = [one.job(queue="rare" if place == 25 else "line") for place in range(30)]
+    await one.submit(*jobs)
+    pages = [await one.store.browse(JobFilter(queue="rare"), after=after) for after in (0, jobs[9].id, jobs[19].id)]
+    assert [(len(page.records), page.after) for page in pages] == [(0, jobs[9].id), (0, jobs[19].id), (1, jobs[29].id)]
+    await one.close()
+
+
+def details(connection: apsw.Connection, statement: str, values: tuple[object, ...]) -> list[str]:
     """The steps of a query's plan."""
-    return [str(row[3]) for row in connection.execute(f"explain query plan {statement}", values)]
+    return [str(row[3]) for row in connection.execute(f"explain query plan {statement}", cast(Any, values))]

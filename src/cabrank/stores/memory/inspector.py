@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from heapq import nsmallest
+
+import msgspec
 
 from cabrank.job import Job
 from cabrank.states import TRANSITIONS, Cause, State
-from cabrank.stores.contract import JobRecord, Tally
-from cabrank.stores.memory.ledger import NEW, Ledger, Run, Shelved
+from cabrank.stores.contract import JobFilter, JobRecord, Page, Tally
+from cabrank.stores.memory.ledger import NEW, Ledger, Row, Run, Shelved
 
 
 def find(ledger: Ledger, ids: Collection[int]) -> Mapping[int, JobRecord]:
     """See `Inspector.find`."""
     found = ((id, _record(ledger, id)) for id in ids)
     return {id: record for id, record in found if record is not None}
+
+
+def browse(ledger: Ledger, which: JobFilter, after: int, limit: int) -> Page:
+    """See `Inspector.browse`."""
+    chosen = nsmallest(limit + 1, (id for id in _ids(ledger, which) if id > after))
+    records = (_record(ledger, id) for id in chosen[:limit])
+    return Page(
+        records=[msgspec.structs.replace(record, result=None, value=None) for record in records if record is not None],
+        after=chosen[limit - 1] if len(chosen) > limit else None,
+    )
+
+
+def _ids(ledger: Ledger, which: JobFilter) -> Iterable[int]:
+    """The ids that a filter lets through, in no order."""
+    if which.state is State.DONE:
+        return () if which.queue or which.handler or ledger.kept is None else ledger.kept.ids(ledger.clock.now())
+    rows = ledger.rows.values() if which.state in {State.WAITING, None} else ledger.apart()
+    return (_job(row).id for row in rows if _matches(row, which))
+
+
+def _matches(row: Row, which: JobFilter) -> bool:
+    job = _job(row)
+    return (
+        (not which.queue or job.queue == which.queue)
+        and (not which.handler or job.handler == which.handler)
+        and (which.state is None or _state(row) is which.state)
+    )
+
+
+def _job(row: Row) -> Job:
+    return row if isinstance(row, Job) else row.lease.job if isinstance(row, Run) else row.job
+
+
+def _state(row: Row) -> State:
+    return State.WAITING if isinstance(row, Job) else State.RUNNING if isinstance(row, Run) else row.state
 
 
 def tally(ledger: Ledger) -> Mapping[str, Tally]:
@@ -23,8 +61,7 @@ def tally(ledger: Ledger) -> Mapping[str, Tally]:
         for queue, line in ledger.lines.items()
     }
     for row in ledger.apart():
-        queue = row.lease.job.queue if isinstance(row, Run) else row.job.queue
-        state = State.RUNNING if isinstance(row, Run) else row.state
+        queue, state = _job(row).queue, _state(row)
         if state.value in counts[queue]:
             counts[queue][state.value] += 1
     return {queue: Tally(**counted) for queue, counted in counts.items()}

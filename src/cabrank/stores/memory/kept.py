@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -41,6 +41,10 @@ class Kept:
             oldest = self._entries.popleft()
             self._jobs -= len(oldest.ids)
             self._bytes -= oldest.size
+
+    def ids(self, now: float) -> Iterator[int]:
+        """The jobs that are kept."""
+        return (id for entry in self._entries if entry.at >= now - self._keep_s for id in entry.ids)
 
     def find(self, id: int, now: float) -> tuple[float, Settlement | None] | None:
         """When the job finished, and its settlement if it had a result; None if it is not kept. Cost: a look at each id kept."""

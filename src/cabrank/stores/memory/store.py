@@ -12,7 +12,21 @@ from cabrank.errors import StoreUnavailable
 from cabrank.job import BARE, Job, Lease, Settlement, parted
 from cabrank.settings import MEMORY_BOUND, Settings
 from cabrank.states import State, after
-from cabrank.stores.contract import SUSPECT_CRASHES, Admission, Capabilities, JobRecord, Submission, Tally, Terms, Turn, Verdict, Want
+from cabrank.stores.contract import (
+    BROWSED,
+    SUSPECT_CRASHES,
+    Admission,
+    Capabilities,
+    JobFilter,
+    JobRecord,
+    Page,
+    Submission,
+    Tally,
+    Terms,
+    Turn,
+    Verdict,
+    Want,
+)
 from cabrank.stores.memory import inspector
 from cabrank.stores.memory.ledger import NEW, Holder, Ledger, Run
 
@@ -226,6 +240,10 @@ class MemoryStore:
     async def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:
         """See `Inspector.find`."""
         return inspector.find(self.ledger, ids)
+
+    async def browse(self, which: JobFilter, *, after: int = 0, limit: int = BROWSED) -> Page:
+        """See `Inspector.browse`."""
+        return inspector.browse(self.ledger, which, after, limit)
 
     async def tally(self) -> Mapping[str, Tally]:
         """See `Inspector.tally`."""

@@ -10,10 +10,11 @@ from typing import Any
 import apsw
 
 from cabrank.states import State
-from cabrank.stores.contract import JobRecord, Tally
+from cabrank.stores.contract import JobFilter, JobRecord, Page, Tally
 from cabrank.stores.sqlite import kept
 from cabrank.stores.sqlite import statements as sql
-from cabrank.stores.sqlite.schema import STATE_OF, Phase, open_reader
+from cabrank.stores.sqlite.browse import browse, record_of
+from cabrank.stores.sqlite.schema import open_reader
 
 
 class Reader:
@@ -31,12 +32,16 @@ class Reader:
         if not ids:
             return {}
         rows: list[Any] = self._connection.execute(sql.FIND, (apsw.carray(array("q", ids)),)).fetchall()
-        records = {row[0]: _record(*row) for row in rows}
+        records = {row[0]: record_of(*row) for row in rows}
         for id in ids:
             if id not in records and (found := kept.find(self._connection, id)) is not None:
                 at, run, result = found
                 records[id] = JobRecord(id=id, handler="", queue="", state=State.DONE, run=run, changed_at=at, result=result)
         return records
+
+    def browse(self, which: JobFilter, after: int, limit: int) -> Page:
+        """See `Inspector.browse`."""
+        return browse(self._connection, which, after, limit)
 
     def tally(self) -> Mapping[str, Tally]:
         """See `Inspector.tally`."""
@@ -49,33 +54,3 @@ class Reader:
     def version(self) -> int:
         """A number that changes when another connection has committed."""
         return int(str(self._connection.execute("pragma data_version").get))
-
-
-def _record(
-    id: int,
-    handler: str,
-    queue: str,
-    phase: int,
-    run: int,
-    failures: int,
-    crashes: int,
-    priority: int,
-    due_at: float,
-    changed_at: float,
-    reason: str,
-    error: str,
-) -> JobRecord:
-    return JobRecord(
-        id=id,
-        handler=handler,
-        queue=queue,
-        state=STATE_OF[Phase(phase)],
-        run=run,
-        failures=failures,
-        crashes=crashes,
-        priority=priority,
-        due_at=due_at,
-        changed_at=changed_at,
-        reason=reason,
-        error=error,
-    )

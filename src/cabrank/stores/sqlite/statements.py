@@ -174,13 +174,36 @@ from job where job.id = ? and job.queue = queue.id and job.phase >= {DEAD}
 REOPEN = f"update job set phase = {READY}, due_at = ?2, failures = 0, crashes = 0 where id = ?1 and phase >= {DEAD}"
 FORGET_NOTE = "delete from note where id = ?"
 
-# ids → rows in the order of `JobRecord`
-FIND = """
+# Rows in the order of `JobRecord`; jobs first, then what is known of them
+RECORD = """
 select job.id, handler.name, queue.name, phase, run, failures, crashes, priority, due_at,
        coalesce(note.at, 0), coalesce(note.reason, ''), coalesce(note.error, '')
-from job join handler on handler.id = job.handler join queue on queue.id = job.queue left join note on note.id = job.id
-where job.id in carray(?)
 """
+KNOWN = "cross join handler on handler.id = job.handler cross join queue on queue.id = job.queue left join note on note.id = job.id"
+FIND = f"{RECORD} from job {KNOWN} where job.id in carray(?)"
+
+# (after, rows to look at) → how many there are, the last id of them. A page is then chosen among those.
+LOOK_AT_ALL = "select count(*), coalesce(max(id), 0) from (select id from job where id > ?1 order by id limit ?2)"
+LOOK_AT_SHELF = f"""
+select count(*), coalesce(max(id), 0)
+from (select id from job indexed by job_shelved where phase >= {DEAD} and phase = ?3 and queue = ?4 and id > ?1 order by id limit ?2)
+"""
+_CHOSEN = "(?3 = '' or queue.name = ?3) and (?4 = '' or handler.name = ?4)"
+_IN_ORDER = "order by job.id limit ?2"
+BROWSE = f"{RECORD} from job {KNOWN} where job.id > ?1 and job.id <= ?5 and {_CHOSEN} {_IN_ORDER}"
+BROWSE_WAITING = f"""
+{RECORD} from job {KNOWN}
+where job.id > ?1 and job.id <= ?5 and +phase in ({READY}, {LATER}) and {_CHOSEN} {_IN_ORDER}
+"""
+BROWSE_RUNNING = f"""
+{RECORD} from job indexed by job_running {KNOWN} where phase = {RUNNING} and +job.id > ?1 and {_CHOSEN} {_IN_ORDER}
+"""
+BROWSE_SHELF = f"""
+{RECORD} from job indexed by job_shelved {KNOWN}
+where phase >= {DEAD} and phase = ?3 and job.queue = ?4 and job.id > ?1 and job.id <= ?6 and (?5 = '' or handler.name = ?5) {_IN_ORDER}
+"""
+BROWSE_DONE = "select at, ids from done where last > ?"
+QUEUES = "select id, name from queue"
 FIND_DONE = "select at, ids, results from done where last >= ?1 and first <= ?1"
 # "phase >= DEAD" lets the partial index of the shelved answer
 TALLY = f"""

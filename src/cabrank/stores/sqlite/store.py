@@ -14,7 +14,7 @@ from cabrank.clock import Clock
 from cabrank.errors import NotEntered, StoreUnusable, UsedAfterFork
 from cabrank.job import Settlement
 from cabrank.settings import STORE_BOUND
-from cabrank.stores.contract import Capabilities, JobRecord, Submission, Tally, Terms, Turn, Want
+from cabrank.stores.contract import BROWSED, Capabilities, JobFilter, JobRecord, Page, Submission, Tally, Terms, Turn, Want
 from cabrank.stores.sqlite.inspector import Reader
 from cabrank.stores.sqlite.ledger import Ledger
 from cabrank.stores.sqlite.writer import Writer
@@ -104,6 +104,11 @@ class SqliteStore:
         """See `Inspector.find`."""
         reader = self._reading()
         return await self._ask().call(lambda: reader.find(ids))
+
+    async def browse(self, which: JobFilter, *, after: int = 0, limit: int = BROWSED) -> Page:
+        """See `Inspector.browse`."""
+        reader = self._reading()
+        return await self._ask().call(lambda: reader.browse(which, after, limit))
 
     async def tally(self) -> Mapping[str, Tally]:
         """See `Inspector.tally`."""

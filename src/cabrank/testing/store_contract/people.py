@@ -7,7 +7,7 @@ import pytest
 
 from cabrank.job import Settlement
 from cabrank.states import TRANSITIONS, Cause, State
-from cabrank.stores.contract import Verdict
+from cabrank.stores.contract import JobFilter, JobRecord, Verdict
 from cabrank.testing.clock import FakeClock
 from cabrank.testing.store_contract.holding import SWEPT_S
 from cabrank.testing.store_contract.opened import Open, Opened, OpenedContract, ids, submission
@@ -25,6 +25,42 @@ class PeopleContract(OpenedContract):
         await one.submit(job)
         assert await one.store.find([]) == {}
         assert set(await one.store.find([job.id, UNKNOWN])) == {job.id}
+
+    @pytest.mark.parametrize("limit", [1, 2, 5, 6, 100])
+    async def test_jobs_are_listed_page_by_page_in_the_order_of_their_ids(self, one: Opened, limit: int) -> None:
+        jobs = [one.job(priority=9 - place, queue=f"queue{place % 2}") for place in range(6)]
+        await one.submit(*jobs)
+        assert [record.id for record in await _browse(one, JobFilter(), limit)] == [job.id for job in jobs]
+
+    async def test_a_listed_job_is_told_as_a_found_one(self, one: Opened) -> None:
+        leases = await one.run(*one.jobs(3))
+        await one.turn(settlements=[Settlement(leases[0].job.id, 1, Cause.GAVE_UP, reason="failed", error="it broke")])
+        assert await _browse(one, JobFilter()) == list((await one.store.find([lease.job.id for lease in leases])).values())
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 100])
+    @pytest.mark.parametrize("state", State)
+    async def test_jobs_are_listed_by_their_state(self, open_holder: Open, clock: FakeClock, state: State, limit: int) -> None:
+        one = await open_holder(handlers=("work", "rest"))
+        expected = await _jobs_in_every_state(one, clock)
+        assert [record.id for record in await _browse(one, JobFilter(state=state), limit)] == expected[state]
+        assert {record.state for record in await _browse(one, JobFilter(state=state))} == {state}
+
+    async def test_jobs_are_listed_by_queue_and_handler(self, open_holder: Open, clock: FakeClock) -> None:
+        one = await open_holder(handlers=("work", "rest"))
+        await _jobs_in_every_state(one, clock)
+        for state in (None, *State):
+            whole = await _browse(one, JobFilter(state=state))
+            for queue, handler in (
+                ("line", ""),
+                ("else", ""),
+                ("", "work"),
+                ("", "rest"),
+                ("else", "rest"),
+                ("nowhere", ""),
+                ("", "nobody"),
+            ):
+                found = await _browse(one, JobFilter(state=state, queue=queue, handler=handler), 2)
+                assert found == [r for r in whole if (not queue or r.queue == queue) and (not handler or r.handler == handler)]
 
     async def test_a_tally_counts_every_queue(self, one: Opened, clock: FakeClock) -> None:
         await one.run(one.job(), one.job())
@@ -136,3 +172,37 @@ class PeopleContract(OpenedContract):
             assert not await one.store.reopen(id)
             assert await one.find(id) == before
         assert not await one.store.reopen(UNKNOWN)
+
+
+async def _browse(holder: Opened, which: JobFilter, limit: int = 100) -> list[JobRecord]:
+    """All that the filter lets through, page by page."""
+    found: list[JobRecord] = []
+    after: int | None = 0
+    while after is not None:
+        page = await holder.store.browse(which, after=after, limit=limit)
+        assert len(page.records) <= limit
+        found += page.records
+        after = page.after
+    return found
+
+
+async def _jobs_in_every_state(one: Opened, clock: FakeClock) -> dict[State, list[int]]:
+    """Three jobs in each state, of two queues and two handlers, put there in another order than that of their ids."""
+    made: dict[State, list[int]] = {}
+    for state in reversed(State):
+        jobs = [
+            one.job(queue=queue, handler=handler, due_at=clock.now() + 60 * (state is State.WAITING))
+            for queue, handler in (("line", "work"), ("else", "rest"), ("else", "work"))
+        ]
+        made[state] = [job.id for job in jobs]
+        await one.submit(*jobs)
+        if state is State.WAITING:
+            continue
+        leases = await one.claim() + await one.claim(queue="else")
+        assert sorted(ids(leases)) == made[state]
+        causes = {
+            after: cause for (before, cause), after in TRANSITIONS.items() if before is State.RUNNING and cause is not Cause.WORKER_LOST
+        }
+        if state in causes and state is not State.RUNNING:
+            await one.settle(reversed(leases), causes[state])
+    return made

@@ -1,0 +1,106 @@
+"""Jobs page by page, in the order of their ids. Whatever the backlog and the filter, a page costs a bounded look."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from heapq import nsmallest
+from typing import Any
+
+import apsw
+
+from cabrank.states import State
+from cabrank.stores.contract import JobFilter, JobRecord, Page
+from cabrank.stores.sqlite import statements as sql
+from cabrank.stores.sqlite.schema import SHELF_OF, STATE_OF, Phase
+
+LOOKED_AT = 20_000  # rows of one look: about 20 ms, and the next look goes on behind them
+
+
+def browse(connection: apsw.Connection, which: JobFilter, after: int, limit: int) -> Page:
+    """See `Inspector.browse`."""
+    if which.state is State.DONE:
+        return _done(connection, which, after, limit)
+    if which.state is State.RUNNING:
+        return _page(_rows(connection, sql.BROWSE_RUNNING, (after, limit, which.queue, which.handler)), limit, None)
+    if which.state is not None and which.state is not State.WAITING:
+        return _shelved(connection, which, SHELF_OF[which.state], after, limit)
+    looked, last = _look(connection, sql.LOOK_AT_ALL, (after, LOOKED_AT))
+    statement = sql.BROWSE if which.state is None else sql.BROWSE_WAITING
+    rows = _rows(connection, statement, (after, limit, which.queue, which.handler, last))
+    return _page(rows, limit, last if looked == LOOKED_AT else None)
+
+
+def _shelved(connection: apsw.Connection, which: JobFilter, phase: Phase, after: int, limit: int) -> Page:
+    """By queue, as the index has them, and then merged."""
+    records: list[JobRecord] = []
+    reached: int | None = None  # who stands behind it may not have been looked at in every queue
+    for number, name in _all(connection, sql.QUEUES):
+        if which.queue not in {"", name}:
+            continue
+        looked, last = _look(connection, sql.LOOK_AT_SHELF, (after, LOOKED_AT, int(phase), number))
+        rows = _rows(connection, sql.BROWSE_SHELF, (after, limit, int(phase), number, which.handler, last))
+        page = _page(rows, limit, last if looked == LOOKED_AT else None)
+        records += page.records
+        if page.after is not None:
+            reached = page.after if reached is None else min(reached, page.after)
+    whole = sorted((record for record in records if reached is None or record.id <= reached), key=lambda record: record.id)
+    return Page(records=whole[:limit], after=whole[limit - 1].id if len(whole) > limit else reached)
+
+
+def _done(connection: apsw.Connection, which: JobFilter, after: int, limit: int) -> Page:
+    if which.queue or which.handler:
+        return Page(records=(), after=None)
+    found = ((id, at) for at, packed in _all(connection, sql.BROWSE_DONE, (after,)) for id in array("q", packed) if id > after)
+    chosen = nsmallest(limit + 1, found)
+    records = [JobRecord(id=id, handler="", queue="", state=State.DONE, run=0, changed_at=at) for id, at in chosen[:limit]]
+    return Page(records=records, after=records[-1].id if len(chosen) > limit else None)
+
+
+def _look(connection: apsw.Connection, statement: str, values: tuple[int, ...]) -> tuple[int, int]:
+    """How many rows will be looked at, and the last of them."""
+    [[looked, last]] = _all(connection, statement, values)
+    return int(looked), int(last)
+
+
+def _rows(connection: apsw.Connection, statement: str, values: tuple[int | str, ...]) -> Sequence[JobRecord]:
+    return [record_of(*row) for row in _all(connection, statement, values)]
+
+
+def _all(connection: apsw.Connection, statement: str, values: tuple[int | str, ...] = ()) -> list[Any]:
+    return connection.execute(statement, values).fetchall()
+
+
+def _page(records: Sequence[JobRecord], limit: int, reached: int | None) -> Page:
+    return Page(records=records, after=records[-1].id if len(records) == limit else reached)
+
+
+def record_of(
+    id: int,
+    handler: str,
+    queue: str,
+    phase: int,
+    run: int,
+    failures: int,
+    crashes: int,
+    priority: int,
+    due_at: float,
+    changed_at: float,
+    reason: str,
+    error: str,
+) -> JobRecord:
+    """A row of `RECORD` as the contract has it."""
+    return JobRecord(
+        id=id,
+        handler=handler,
+        queue=queue,
+        state=STATE_OF[Phase(phase)],
+        run=run,
+        failures=failures,
+        crashes=crashes,
+        priority=priority,
+        due_at=due_at,
+        changed_at=changed_at,
+        reason=reason,
+        error=error,
+    )
