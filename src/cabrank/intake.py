@@ -46,7 +46,8 @@ class Intake:
     """Submits jobs without working on any.
 
     An async context manager; it may be left in another task than it was entered in. `store` is a URL or a store object. What
-    else can be set comes in `settings`, else from `CABRANK_…` variables; `store`, `max_workers` and `max_queue` go before both.
+    else can be set comes in `settings`, else from `CABRANK_…` variables and a TOML file; `store`, `max_workers` and `max_queue` go
+    before them.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Intake:
     ) -> None:
         self.app = app or App()
         given = {"store": store if isinstance(store, str) else None, "max_workers": max_workers, "max_queue": max_queue}
-        said = {name: value for name, value in given.items() if value is not None}
+        said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         self.settings = load(os.environ, **said) if settings is None else msgspec.structs.replace(settings, **said)
         self._check_queue_names()
         self.clock: Clock = clock or SystemClock()

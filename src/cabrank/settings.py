@@ -1,13 +1,15 @@
-"""Every setting with its default and the reason for it. They come from keywords, else from `CABRANK_…` variables, else from here."""
+"""Every setting with its default and the reason for it. Keywords go before `CABRANK_…` variables, those before a TOML file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, get_args, get_type_hints
 
 import msgspec
 
+from cabrank import config as toml
 from cabrank.errors import SettingError
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
@@ -99,33 +101,60 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return Bound((self.max_queue or {}).get(queue, default.jobs), default.bytes)
 
 
-def load(environ: Mapping[str, str], **given: Any) -> Settings:
-    """The settings: what is `given` and not None, else `CABRANK_<NAME>` in `environ`, else the default.
+class Source(msgspec.Struct, frozen=True):
+    """A setting that somebody made: its value and where it stands, as in `CABRANK_GRACE_S` or `cabrank.toml:3`."""
+
+    value: Any
+    place: str
+
+
+def load(environ: Mapping[str, str], /, *, config: str | None = None, otherwise: Mapping[str, Any] | None = None, **given: Any) -> Settings:
+    """The settings: what is `given` and not None, else a variable, else the TOML file, else `otherwise`, else the default.
+
+    A variable is `CABRANK_<NAME>` in `environ`. `config` names the file, else `CABRANK_CONFIG` does, else there is none.
 
     Raises:
-        SettingError: a value that cannot be used; the message names the variable or the keyword.
+        SettingError: a value that cannot be used, or a name that is no setting; the message says where it stands.
     """
+    made = sources(environ, config=config, **given)
+    return Settings(**{**(otherwise or {}), **{name: source.value for name, source in made.items()}})
+
+
+def sources(environ: Mapping[str, str], /, *, config: str | None = None, **given: Any) -> Mapping[str, Source]:
+    """The settings that are not left to their defaults, by name, each with where it was made. As `load` finds them."""
     hints = get_type_hints(Settings)
-    values: dict[str, Any] = {}
+    path = config or environ.get(toml.VARIABLE)
+    file = toml.read(path) if path else {}
+    for name, entry in file.items():
+        _check_known(name, hints, f"{entry.place}: ")
+    for name in given:
+        _check_known(name, hints)
+    found: dict[str, Source] = {}
     for name, hint in hints.items():
         variable = f"CABRANK_{name.upper()}"
         if given.get(name) is not None:
-            values[name] = _parsed(name, given[name], hint)
+            found[name] = Source(_parsed(name, given[name], hint), name)
         elif variable in environ:
-            values[name] = _parsed(variable, environ[variable], hint)
-    unknown = given.keys() - hints.keys()
-    if unknown:
-        raise SettingError(f"no setting named {', '.join(sorted(unknown))}; there are {', '.join(hints)}")
-    return Settings(**values)
+            found[name] = Source(_parsed(variable, environ[variable], hint), variable)
+        elif name in file:
+            found[name] = Source(_parsed(name, file[name].value, hint, f"{file[name].place}: "), file[name].place)
+    return found
 
 
-def _parsed(name: str, value: Any, hint: Any) -> Any:
+def _check_known(name: str, known: Mapping[str, Any], where: str = "") -> None:
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+        raise SettingError(f"{where}no setting named {name}; {advice}")
+
+
+def _parsed(name: str, value: Any, hint: Any, where: str = "") -> Any:
     if hint == PerQueue and isinstance(value, str):
-        return _per_queue(name, value)
+        return _per_queue(f"{where}{name}", value)
     try:
         return msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingError(f"{name}={value!r}: {error}") from None
+        raise SettingError(f"{where}{name}={value!r}: {error}") from None
 
 
 def _per_queue(name: str, text: str) -> int | dict[str, int]:

@@ -119,9 +119,16 @@ async def gated(tmp_path: Path) -> AsyncGenerator[Gate]:
 @asynccontextmanager
 async def server(folder: Path, *options: str, port: int = 0, **environment: str) -> AsyncGenerator[Server]:
     """`python -m cabrank serve gated.py:app` in `folder`, killed at the end if it still runs."""
+    async with command(folder, "serve", "gated.py:app", "--port", str(port), *options, **environment) as started:
+        yield started
+
+
+@asynccontextmanager
+async def command(folder: Path, *arguments: str, **environment: str) -> AsyncGenerator[Server]:
+    """`python -m cabrank` with `arguments` in `folder`, killed at the end if it still runs."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("CABRANK_")}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cabrank", "serve", "gated.py:app", "--port", str(port), *options),
+        *(sys.executable, "-m", "cabrank", *arguments),
         cwd=folder,
         env=own | {"GATE": str(folder / "gate")} | environment,
         stdin=asyncio.subprocess.DEVNULL,

@@ -10,6 +10,7 @@ from cyclopts import App
 import cabrank
 from cabrank.cli.serve import serve
 from cabrank.cli.settings import settings
+from cabrank.cli.work import work
 from cabrank.errors import CabrankError
 
 EXIT_FAILED = 1
@@ -23,6 +24,7 @@ program = App(
     result_action="return_value",
 )
 program.command(serve)
+program.command(work)
 program.command(settings)
 
 

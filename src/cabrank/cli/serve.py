@@ -6,21 +6,20 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 
 import cabrank
 from cabrank.cli.loading import load_app
 from cabrank.cli.logs import log_to_stderr
+from cabrank.cli.starting import DURABLE_STORE, loop_factory, who_works
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed
 from cabrank.events import logger
 from cabrank.server import life
 from cabrank.server.listening import bind
-from cabrank.settings import GIB, MIB, load
-
-SERVED_STORE = "sqlite:///cabrank.db"  # who serves over HTTP expects an acknowledgement to last
+from cabrank.settings import load
 
 
 def serve(
@@ -33,6 +32,7 @@ def serve(
     workers: str | None = None,
     max_queue: str | None = None,
     grace: float | None = None,
+    config: str | None = None,
 ) -> None:
     """Serve an app over HTTP and run its jobs.
 
@@ -40,7 +40,7 @@ def serve(
     committed. Ctrl-C or SIGTERM lets what runs finish; a second one hands it back at once.
 
     Each option can also be set by a variable: CABRANK_STORE, CABRANK_HOST, CABRANK_PORT, CABRANK_MAX_WORKERS,
-    CABRANK_MAX_QUEUE, CABRANK_GRACE_S.
+    CABRANK_MAX_QUEUE, CABRANK_GRACE_S, or in a TOML file; `cabrank settings` lists them all.
 
     Parameters
     ----------
@@ -59,28 +59,22 @@ def serve(
         How many jobs may wait in each queue, written as for `--workers`. Default: 10,000 in memory, 10 million in a store.
     grace
         Seconds that running jobs get to finish at a stop. Default: 25.
+    config
+        A TOML file of settings. Options and variables go before it.
     """
-    environ = {"CABRANK_STORE": SERVED_STORE} | os.environ
-    settings = load(environ, store=store, host=host, port=port, max_workers=workers, max_queue=max_queue, grace_s=grace)
+    given = {"store": store, "host": host, "port": port, "max_workers": workers, "max_queue": max_queue, "grace_s": grace}
+    settings = load(os.environ, config=config, otherwise={"store": DURABLE_STORE}, **given)
     with ExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in bind(settings.host, settings.port)]
         log_to_stderr()
         dispatcher = Dispatcher(load_app(app), store=settings.store, settings=settings)
         announce = partial(_announce, app, dispatcher, sockets)
         try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(life.serve(dispatcher, sockets, announce))
         except DispatcherFailed as failed:
             logger.error("what failed inside", exc_info=failed.__cause__)
             raise
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415 -- not every platform has it
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _announce(place: str, dispatcher: Dispatcher, sockets: Sequence[socket.socket]) -> None:
@@ -98,16 +92,8 @@ def _announcement(place: str, dispatcher: Dispatcher, urls: Sequence[str]) -> Se
         f"cabrank {cabrank.__version__} serves {place} on {' and '.join(urls)}",
         *(f"  {route:<{width}}  {what}" for route, what in routes),
         f"store {settings.store}: a 202 means {dispatcher.engine.store.capabilities.promise}",
-        *(f"queue {queue}: {_size_of(dispatcher, queue)}" for queue in dispatcher.pools),
-        f"stop with Ctrl-C: what runs may finish within {settings.grace_s:g} s, a second Ctrl-C hands it back at once",
+        *who_works(dispatcher),
     ]
-
-
-def _size_of(dispatcher: Dispatcher, queue: str) -> str:
-    settings = dispatcher.settings
-    bound = settings.bound_of(queue, dispatcher.engine.store.capabilities.bound)
-    size = f"{bound.bytes // GIB} GiB" if bound.bytes >= GIB else f"{bound.bytes // MIB} MiB"
-    return f"{dispatcher.pools[queue].size} workers; at most {bound.jobs:,} jobs and {size} may wait"
 
 
 def _url(bound: socket.socket) -> str:

@@ -1,4 +1,4 @@
-"""`cabrank settings`: every setting with its value here, and the reason for its default."""
+"""`cabrank settings`: every setting with its value here, where that comes from, and the reason for its default."""
 
 from __future__ import annotations
 
@@ -8,26 +8,35 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from cabrank.settings import Settings, load, reasons
+from cabrank.settings import Settings, load, reasons, sources
 
 
-def settings(*, json: bool = False) -> None:
-    """Show every setting: its value with the environment of this shell, and why the default is what it is.
+def settings(*, config: str | None = None, json: bool = False) -> None:
+    """Show every setting: its value here, where it comes from, and why the default is what it is.
 
-    Any of them is set by a keyword in Python, or by the variable `CABRANK_<NAME>`.
+    Any of them is set by a keyword in Python, by the variable `CABRANK_<NAME>`, or in a TOML file that `--config` or
+    CABRANK_CONFIG names; the first of these that says something counts.
+
+    Examples:
+        cabrank settings
+        CABRANK_GRACE_S=5 cabrank settings --config cabrank.toml
 
     Parameters
     ----------
+    config
+        A TOML file of settings, such as `grace_s = 10`.
     json
         For programs: one JSON object of names and values.
     """
-    values = msgspec.structs.asdict(load(os.environ))
+    values = msgspec.structs.asdict(load(os.environ, config=config))
     if json:
         print(msgspec.json.encode(values).decode())
         return
-    table = Table("setting", "value", "why")
+    made = sources(os.environ, config=config)
+    table = Table("setting", "value", "from", "why")
     standard = msgspec.structs.asdict(Settings())
     for name, reason in reasons().items():
         value = "by queue" if values[name] is None else str(values[name])
-        table.add_row(name, value if values[name] == standard[name] else f"[bold]{value}[/bold] (set)", reason)
+        place = made[name].place if name in made else "default"
+        table.add_row(name, value if values[name] == standard[name] else f"[bold]{value}[/bold]", place, reason)
     Console().print(table)

@@ -1,0 +1,102 @@
+"""`cabrank work`: the workers of an app without HTTP, on a store that others submit to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import cabrank
+from cabrank.cli.loading import load_app
+from cabrank.cli.logs import log_to_stderr
+from cabrank.cli.starting import DURABLE_STORE, loop_factory, who_works
+from cabrank.cli.stopping import Stopping
+from cabrank.dispatcher import Dispatcher
+from cabrank.errors import DispatcherFailed, SettingError
+from cabrank.events import logger
+from cabrank.settings import load
+
+
+def work(
+    app: str,
+    /,
+    *,
+    store: str | None = None,
+    workers: str | None = None,
+    max_queue: str | None = None,
+    grace: float | None = None,
+    config: str | None = None,
+) -> None:
+    """Run the jobs of an app that others submit to its store.
+
+    It serves no port. Start as many of it as you like on one store: each takes what its own workers can start. Ctrl-C or SIGTERM
+    lets what runs finish; a second one hands it back at once, for the next that comes.
+
+    Examples:
+        cabrank work telemetry.py:app --store sqlite:///jobs.db
+        cabrank work telemetry.py:app --workers uploads=200,thread=4
+        cabrank work telemetry:app --config cabrank.toml
+
+    Each option can also be set by a variable, CABRANK_STORE, CABRANK_MAX_WORKERS, CABRANK_MAX_QUEUE, CABRANK_GRACE_S, or in a
+    TOML file; `cabrank settings` lists them all.
+
+    Parameters
+    ----------
+    app
+        Where the app is: `telemetry:app` or `path/to/telemetry.py:app`.
+    store
+        Where jobs are kept: `sqlite:///relative.db` or `sqlite:////absolute.db`. Default: `sqlite:///cabrank.db`.
+    workers
+        How many jobs run at once in each queue: `8`, or by queue, `uploads=200,thread=4`. Default: 100 for coroutines,
+        min(32, cores + 4) for threads.
+    max_queue
+        How many jobs may wait in each queue, written as for `--workers`. Default: 10 million.
+    grace
+        Seconds that running jobs get to finish at a stop. Default: 25.
+    config
+        A TOML file of settings. Options and variables go before it.
+    """
+    given = {"store": store, "max_workers": workers, "max_queue": max_queue, "grace_s": grace}
+    settings = load(os.environ, config=config, otherwise={"store": DURABLE_STORE}, **given)
+    log_to_stderr()
+    dispatcher = Dispatcher(load_app(app), store=settings.store, settings=settings)
+    if not dispatcher.engine.store.capabilities.shared:
+        raise SettingError(f"nobody else can submit to {settings.store}, so nothing would ever run: give a store such as {DURABLE_STORE}")
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(run_until_told(dispatcher, lambda: _announce(app, dispatcher)))
+    except DispatcherFailed as failed:
+        logger.error("what failed inside", exc_info=failed.__cause__)
+        raise
+
+
+async def run_until_told(dispatcher: Dispatcher, announce: Callable[[], None]) -> None:
+    """Run jobs until a signal comes. `announce` is called when the workers stand ready.
+
+    Raises:
+        DispatcherFailed: something inside failed, so everything was stopped.
+        StoreUnusable, StoreUnavailable, RegistrationError: it could not start.
+    """
+    stopping = Stopping(dispatcher)
+    with stopping.signals():
+        async with dispatcher:
+            if not stopping.told:
+                announce()
+            await stopping.wanted()
+            await stopping.stop()
+
+
+def _announce(place: str, dispatcher: Dispatcher) -> None:
+    print("\n".join(_announcement(place, dispatcher)), file=sys.stderr, flush=True)
+
+
+def _announcement(place: str, dispatcher: Dispatcher) -> Sequence[str]:
+    """What works where, and what an acknowledgement in this store means."""
+    handlers = ", ".join(dispatcher.app.handlers) or "none: register one with @app.job"
+    return [
+        f"cabrank {cabrank.__version__} works for {place}, process {os.getpid()}",
+        f"store {dispatcher.settings.store}: what is submitted is {dispatcher.engine.store.capabilities.promise}",
+        f"handlers {handlers}",
+        *who_works(dispatcher),
+    ]
