@@ -124,7 +124,7 @@ def sources(environ: Mapping[str, str], /, *, config: str | None = None, **given
     """The settings that are not left to their defaults, by name, each with where it was made. As `load` finds them."""
     hints = get_type_hints(Settings)
     path = config or environ.get(toml.VARIABLE)
-    file = toml.read(path) if path else {}
+    file: Mapping[str, toml.Entry] = toml.read(path) if path else {}
     for name, entry in file.items():
         _check_known(name, hints, f"{entry.place}: ")
     for name in given:
