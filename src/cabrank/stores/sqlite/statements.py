@@ -83,11 +83,12 @@ CANCELS = f"select id, run from cancelling natural join job where phase = {RUNNI
 STILL_RUNNING = f"select json_group_array(json_array(id, run)) from job where phase = {RUNNING} and id in carray(?)"
 FINISH = f"delete from job where id in carray(?) and run = ? and phase = {RUNNING}"
 KEEP_DONE = "insert into done (at, first, last, jobs, ids, results, size) values (?, ?, ?, ?, ?, ?, ?)"
-# [[id, run, due, phase, failures to add], …] as JSON
+# [[id, run, due, phase, failures to add, crashes to add], …] as JSON
 PUT_BACK = f"""
-update job set phase = v.phase, due_at = v.due_at, failures = failures + v.failed, holder = null
+update job set phase = v.phase, due_at = v.due_at, failures = failures + v.failed, crashes = crashes + v.crashed, holder = null
 from (
-    select value ->> 0 as id, value ->> 1 as run, value ->> 2 as due_at, value ->> 3 as phase, value ->> 4 as failed from json_each(?)
+    select value ->> 0 as id, value ->> 1 as run, value ->> 2 as due_at, value ->> 3 as phase, value ->> 4 as failed, value ->> 5 as crashed
+    from json_each(?)
 ) as v
 where job.id = v.id and job.run = v.run and job.phase = {RUNNING}
 """
@@ -95,10 +96,12 @@ SIZES = """
 select json_group_array(json_array(queue, jobs, size))
 from (select queue, count(*) as jobs, sum(length(payload)) as size from job where id in carray(?) group by queue)
 """
-# [[id, run, phase, failures to add], …] as JSON
+# [[id, run, phase, failures to add, crashes to add], …] as JSON
 SHELVE = f"""
-update job set phase = v.phase, failures = failures + v.failed, holder = null
-from (select value ->> 0 as id, value ->> 1 as run, value ->> 2 as phase, value ->> 3 as failed from json_each(?)) as v
+update job set phase = v.phase, failures = failures + v.failed, crashes = crashes + v.crashed, holder = null
+from (
+    select value ->> 0 as id, value ->> 1 as run, value ->> 2 as phase, value ->> 3 as failed, value ->> 4 as crashed from json_each(?)
+) as v
 where job.id = v.id and job.run = v.run and job.phase = {RUNNING}
 """
 ANNOTATE = "insert or replace into note (id, at, reason, error) select value ->> 0, ?, value ->> 1, value ->> 2 from json_each(?)"
