@@ -31,6 +31,17 @@ CabrankError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault of a payload. `pointer` is a JSON Pointer (RFC 6901) into it, empty for the whole of it."""
+
+    pointer: str
+    reason: str
+
 
 class CabrankError(Exception):
     """The root: `except CabrankError` catches whatever cabrank itself raises."""
@@ -69,7 +80,14 @@ class UsedAfterFork(UsageError):
 
 
 class PayloadInvalid(CabrankError):
-    """The payload is not of the type that the handler takes. Nothing was stored; sending it again does not help."""
+    """The payload is not of the type that the handler takes. Nothing was stored; sending it again does not help.
+
+    `faults` are the places in it that are wrong, the first of them at least, where they are known.
+    """
+
+    def __init__(self, message: str | None = None, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = faults
 
 
 class PayloadMalformed(PayloadInvalid):
