@@ -22,18 +22,18 @@ _AT = re.compile(r" - at `(.*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[([^\]]+)\]")
 
 
-def fault_of(message: str, pointer: str = "") -> Fault:
+def fault_of(said: str, pointer: str = "") -> Fault:
     """The fault that a message of msgspec tells of, below `pointer`."""
-    found = _AT.search(message)
+    found = _AT.search(said)
     if found is None:
-        return Fault(pointer, message)
+        return Fault(pointer, said)
     steps = "".join(f"/{_escaped(name or index)}" for name, index in _STEP.findall(found[1]))
-    return Fault(pointer + steps.partition("/...")[0], message[: found.start()])
+    return Fault(pointer + steps.partition("/...")[0], said[: found.start()])
 
 
-def find_faults(payload: bytes, wire: Any, message: str) -> Sequence[Fault]:
-    """The first faults of a payload that is JSON but not of the type `wire`, at least the one that `message` tells of."""
-    first = [fault_of(message)]
+def find_faults(payload: bytes, wire: Any, said: str) -> Sequence[Fault]:
+    """The first faults of a payload that is JSON but not of the type `wire`, at least the one that `said` tells of."""
+    first = [fault_of(said)]
     if len(payload) > LOOK_BYTES:
         return first
     try:

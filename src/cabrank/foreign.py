@@ -19,7 +19,7 @@ class Model(Protocol):
         """The model that this JSON stands for."""
         ...
 
-    def model_json_schema(self) -> dict[str, Any]:
+    def model_json_schema(self, *, ref_template: str) -> dict[str, Any]:
         """Its JSON Schema."""
         ...
 
@@ -33,7 +33,7 @@ def is_model(kind: object) -> bool:
     return isinstance(kind, type) and isinstance(kind, Model)
 
 
-def decode(kind: type, value: Any) -> Any:
+def decode(kind: Any, value: Any) -> Any:
     """A value of the foreign type `kind`, as msgspec's `dec_hook`.
 
     Raises:
@@ -59,7 +59,7 @@ def encode(value: Any) -> Any:
     raise NotImplementedError(f"`{type(value).__name__}` has no form in JSON")
 
 
-def faults(kind: type, value: Any) -> Sequence[tuple[Sequence[str | int], str]]:
+def faults(kind: Any, value: Any) -> Sequence[tuple[Sequence[str | int], str]]:
     """What is wrong with a value of the foreign type `kind`: where in it, and what."""
     assert isinstance(kind, Model)  # noqa: S101 -- whoever asks has asked `is_model`
     try:
@@ -67,6 +67,14 @@ def faults(kind: type, value: Any) -> Sequence[tuple[Sequence[str | int], str]]:
     except ValueError as error:
         return _told(error)
     return []
+
+
+def schema(kind: Any, ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The JSON Schema of the foreign type `kind`, and those of the types in it by name, which it refers to as `ref_template` says."""
+    assert isinstance(kind, Model)  # noqa: S101 -- as above
+    whole = kind.model_json_schema(ref_template=ref_template.replace("{name}", "{model}"))
+    below: dict[str, Any] = whole.pop("$defs", {})
+    return whole, below
 
 
 def _told(error: ValueError) -> Sequence[tuple[Sequence[str | int], str]]:
