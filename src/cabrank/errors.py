@@ -76,7 +76,17 @@ class NotEntered(UsageError):
 
 
 class UsedAfterFork(UsageError):
-    """A dispatcher or a store that was opened before a fork was used in the child: open it there, in the server's post-fork hook."""
+    """A dispatcher, an intake or a store that was opened before a fork was used in the child: open it there.
+
+    Gunicorn calls `post_fork(server, worker)` of its configuration in each worker, uWSGI what is marked `@uwsgidecorators.postfork`;
+    an ASGI lifespan runs in each worker by itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "it was opened before a fork and cannot be used in the child: open it there, in the server's hook (gunicorn: post_fork in its "
+            "configuration; uWSGI: @uwsgidecorators.postfork; ASGI: the lifespan), or start the server without --preload"
+        )
 
 
 class PayloadInvalid(CabrankError):

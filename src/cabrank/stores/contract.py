@@ -92,6 +92,18 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     suspect: bool = False
 
 
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """What came through other holders.
+
+    `work`: something may have become claimable, or room may have come. `cancelled`: a running job may have been cancelled, and its
+    holder learns it with its next turn. `ended` are the jobs that ended, None: any may have.
+    """
+
+    work: bool = True
+    cancelled: bool = True
+    ended: Collection[int] | None = None
+
+
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """What a holder tells the store when it opens it.
 
@@ -178,8 +190,8 @@ class Store(Protocol):
         """
         ...
 
-    async def arrival(self) -> None:
-        """Return when something may have become claimable, or room may have come, through another holder. May return for nothing."""
+    async def arrival(self) -> Arrival:
+        """Wait until something came through another holder, since the last call returned. May return for nothing."""
         ...
 
 

@@ -136,6 +136,7 @@ class Admitter:
         later = first.due_at > self._now
         phase = Phase.RUNNING if running else Phase.LATER if later else Phase.READY
         queue = self._queues.number(first.queue)
+        self._opening.aroused = self._opening.aroused or not running
         if later:
             self._opening.later_at = min(first.due_at, self._opening.later_at or first.due_at)
         elif not running:

@@ -25,6 +25,7 @@ def promote(connection: apsw.Connection, opening: Opening, now: float) -> None:
     if opening.later_at is None or opening.later_at > now:
         return
     connection.execute(sql.PROMOTE, (now,))
+    opening.aroused = True
     opening.later_at = connection.execute(sql.NEXT_DUE).get
     for waiting in opening.queues.values():
         waiting.ready = waiting.ready or waiting.jobs > 0

@@ -32,6 +32,8 @@ class Opening(msgspec.Struct):
     later_at: float | None
     cancelling: bool
     queues: dict[int, Waiting]
+    aroused: bool = False
+    """Set when a job became ready, or will, that others may claim."""
     suspect: bool = False
     """Set when a suspect is next and cannot be claimed now."""
 

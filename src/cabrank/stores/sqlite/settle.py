@@ -120,6 +120,7 @@ def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: 
     for queue, jobs, size in msgspec.json.decode(str(counted), type=list[tuple[int, int, int]]):
         opening.queue(queue).add(jobs, size)
         opening.queue(queue).ready = True
+    opening.aroused = True
     later = min((row.due_at for row in rows if row.phase == Phase.LATER), default=None)
     if later is not None:
         opening.later_at = later if opening.later_at is None else min(later, opening.later_at)

@@ -161,6 +161,8 @@ OLD_NOTES = "delete from note where at < ? and id not in (select id from job)"
 # ------------------------------------------------------------------------------------------------------------------ people
 
 TAKE_IDS = "update meta set value = value + ? where name = 'next_id' returning value"
+BELL_FOLDER = "select value from meta where name = 'bells'"
+SET_BELL_FOLDER = "insert or replace into meta values ('bells', ?)"
 PREFIX = "select value from meta where name = 'prefix'"
 COUNT_OUT = f"""
 update queue set waiting = waiting - 1, waiting_bytes = waiting_bytes - length(job.payload)
