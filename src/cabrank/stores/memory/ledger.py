@@ -17,6 +17,7 @@ from cabrank.states import Cause, State, after
 from cabrank.stores.contract import ID_BLOCK, STORED, Admission, Submission, Terms, Verdict
 from cabrank.stores.memory.kept import Kept
 from cabrank.stores.memory.line import Line
+from cabrank.stores.memory.lines import Lines
 
 
 class Run(msgspec.Struct, gc=False):
@@ -54,6 +55,12 @@ class Holder(msgspec.Struct):
 Row = Job | Run | Shelved
 
 NEW = History()
+
+
+def _is_limited(job: Job) -> bool:
+    return job.limit_key is not None
+
+
 _id, _queue, _payload = attrgetter("id"), attrgetter("queue"), attrgetter("payload")
 SWEEP_S = 60.0  # how often jobs that nobody came for are looked at
 
@@ -67,6 +74,8 @@ class Ledger:
         self.rows: dict[int, Row] = {}
         self.history: dict[int, History] = {}
         self.lines: dict[str, Line] = {}
+        self.limited = Lines(self.still_waits)
+        """The jobs that stand in the lines of their limits instead; their queue's line counts them all the same."""
         self.receipts: OrderedDict[str, tuple[float, bytes, int, int]] = OrderedDict()
         self.holders: dict[int, Holder] = {}
         self.watchers: list[Callable[[int], None]] = []
@@ -107,6 +116,7 @@ class Ledger:
         if now >= self._sweep_at and self.kept is not None:
             self._sweep_at = now + SWEEP_S
             self.forget_shelved(self.clock.now() - self._keep_dead_s)
+            self.limited.prune(now)
         for number, holder in [(n, h) for n, h in self.holders.items() if h.expires_at <= now]:
             del self.holders[number]
             self.tell(number)
@@ -162,12 +172,28 @@ class Ledger:
     def add(self, jobs: Sequence[Job], now: float) -> None:
         """Put new jobs, whose room is counted in, into their lines."""
         self.rows.update(zip(map(_id, jobs), jobs, strict=True))
+        if any(map(_is_limited, jobs)):
+            for job in jobs:
+                self._stand(job, job.due_at, now)
+            return
         queues = set(map(_queue, jobs))
         if len(queues) == 1:
             self.line(queues.pop()).extend(jobs, now)
         else:
             for job in jobs:
                 self.line(job.queue).extend((job,), now)
+
+    def take_in(self, job: Job) -> None:
+        """Put a waiting job into the line of its handler without a key: it came before that had a limit."""
+        limited = msgspec.structs.replace(job, limit_key="")
+        self.rows[job.id] = limited
+        self.limited.put(limited, 0.0, self.clock.now())
+
+    def _stand(self, job: Job, ready_at: float, now: float) -> None:
+        if job.limit_key is None:
+            self.line(job.queue).put_back(job, ready_at, now)
+        else:
+            self.limited.put(job, max(ready_at, now), now)
 
     def lease(self, job: Job, holder: int) -> Lease:
         """Turn a waiting job into a running one, the next run of it."""
@@ -201,6 +227,9 @@ class Ledger:
                 lost.append(settlement)
         if self.cancelling:
             self.cancelling.difference_update(map(_id, returned))
+        if self.limited:
+            gone = set(map(_id, lost))
+            self.limited.ended(settlement.id for settlement in returned if settlement.id not in gone)
         return lost
 
     def settle(self, settlement: Settlement) -> bool:
@@ -213,8 +242,7 @@ class Ledger:
         if after(State.RUNNING, cause) is State.WAITING:
             self._return(lease, cause, settlement.after_s, settlement.error)
         else:
-            failed, crashed = cause is Cause.GAVE_UP, cause is Cause.WORKER_LOST
-            self._shelve(lease, after(State.RUNNING, cause), settlement.reason, settlement.error, failed=failed, crashed=crashed)
+            self._shelve(lease, after(State.RUNNING, cause), settlement.reason, settlement.error, failed=cause is Cause.GAVE_UP)
         return True
 
     def apart(self) -> list[Run | Shelved]:
@@ -227,6 +255,12 @@ class Ledger:
         self.stale += 1
         self.rows[job.id] = Shelved(job, state, self.clock.now())
         self._apart[job.id] = None
+
+    def still_waits(self, job: Job) -> bool:
+        """Whether a job that came up in its line is still wanted. False once for each that was cancelled while it waited."""
+        waits = self.rows.get(job.id) is job
+        self.stale -= not waits
+        return waits
 
     def unshelve(self, row: Shelved) -> None:
         """Let a job wait again, its failures and crashes forgotten but its runs counted on."""
@@ -247,12 +281,13 @@ class Ledger:
     def _return(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
         """Let a job wait again, unless somebody cancelled it while it ran."""
         if lease.job.id in self.cancelling:
-            self._shelve(lease, State.CANCELLED, "", "", failed=cause is Cause.RETRIED, crashed=cause is Cause.CRASHED)
+            self._shelve(lease, State.CANCELLED, "", "")
         else:
             self._put_back(lease, cause, after_s, error)
 
     def _put_back(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
         job, now = lease.job, self.clock.now()
+        self.limited.ended((job.id,))
         self.rows[job.id] = job
         del self._apart[job.id]
         self.history[job.id] = History(
@@ -263,9 +298,10 @@ class Ledger:
     def _wait(self, job: Job, ready_at: float, now: float) -> None:
         line = self.line(job.queue)
         line.add(1, len(job.payload))
-        line.put_back(job, ready_at, now)
+        self._stand(job, ready_at, now)
 
     def _shelve(self, lease: Lease, state: State, reason: str, error: str, *, failed: bool = False, crashed: bool = False) -> None:
+        self.limited.ended((lease.job.id,))
         self.rows[lease.job.id] = Shelved(lease.job, state, self.clock.now())
         self.cancelling.discard(lease.job.id)
         self.history[lease.job.id] = History(lease.run, lease.failures + failed, lease.crashes + crashed, reason, error)

@@ -10,13 +10,13 @@ from random import Random
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
 from cabrank.job import BARE, Job, Lease, Settlement, parted
+from cabrank.policy import Limit
 from cabrank.settings import MEMORY_BOUND, Settings
 from cabrank.states import State, after
 from cabrank.stores.contract import (
     BROWSED,
     SUSPECT_CRASHES,
     Admission,
-    Arrival,
     Capabilities,
     JobFilter,
     JobRecord,
@@ -30,6 +30,7 @@ from cabrank.stores.contract import (
 )
 from cabrank.stores.memory import inspector
 from cabrank.stores.memory.ledger import NEW, Holder, Ledger, Run
+from cabrank.stores.memory.lines import Line
 
 CAPABILITIES = Capabilities(
     durable=False, shared=False, judges_room=True, bound=MEMORY_BOUND, promise="accepted in memory: lost if the process dies"
@@ -50,6 +51,7 @@ class MemoryStore:
         self._arrived: asyncio.Event | None = None
         self._suspect = False
         self._last: tuple[int, Turn] | None = None
+        self._limits: Mapping[str, Limit] = {}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -64,6 +66,7 @@ class MemoryStore:
     async def open(self, terms: Terms) -> None:
         """Become a holder."""
         self._terms = terms
+        self._limits = terms.limits
         self._arrived = asyncio.Event()
         self.holder = self.ledger.register(terms)
         self.ledger.watchers.append(self._watch)
@@ -100,12 +103,11 @@ class MemoryStore:
             self.ledger.tell(self.holder)
         return turn
 
-    async def arrival(self) -> Arrival:
+    async def arrival(self) -> None:
         """Wait for another holder's turn."""
         assert self._arrived is not None  # noqa: S101
         await self._arrived.wait()
         self._arrived.clear()
-        return Arrival()
 
     def _watch(self, holder: int) -> None:
         if holder != self.holder and self._arrived is not None:
@@ -125,6 +127,7 @@ class MemoryStore:
         lost, cancelled = self._settle(settlements, now)
         for line in ledger.lines.values():
             line.promote(now)
+        ledger.limited.promote(now)
         admitted = self._judge(new, holder.terms.settings)
         for submission, admission in zip(new, admitted, strict=True):
             if admission.verdict is Verdict.STORED:
@@ -133,15 +136,23 @@ class MemoryStore:
         leases = self._claim_suspect(want, holder.terms.handlers)
         if not leases:
             leases = [lease for queue, its in want.items() for lease in self._claim(queue, its, holder.terms.handlers)]
-        due_at = min((at for line in ledger.lines.values() if (at := line.next_due_at()) is not None), default=None)
         return Turn(
             admitted=admitted,
             leases=leases,
             lost=lost,
             cancels=[*cancelled, *self._cancels()],
-            next_due_s=None if due_at is None else max(0.0, due_at - now),
+            next_due_s=self._next_due_s(now, want),
             suspect=self._suspect,
         )
+
+    def _next_due_s(self, now: float, want: Mapping[str, Want]) -> float | None:
+        """How long until a job becomes ready, or may start because its limit lets it."""
+        limited = self.ledger.limited
+        moments = [line.next_due_at() for line in self.ledger.lines.values()]
+        waits_s = [at - now for at in (*moments, limited.next_due_at()) if at is not None]
+        if want and (opens_at := limited.next_open_at()) is not None:
+            waits_s.append(opens_at - self.ledger.clock.monotonic())
+        return max(0.0, min(waits_s)) if waits_s else None
 
     def _judge(self, new: Sequence[Submission], settings: Settings) -> list[Admission]:
         """One after another; behind one that found no room nobody is let past it."""
@@ -179,9 +190,15 @@ class MemoryStore:
                 return [self.ledger.lease(job, self.holder)]
             if job is not None:
                 self.ledger.lines[queue].untake((job,))
+            line = self._line(queue, handlers) if self.ledger.limited else None
+            if line is not None and self._crashes(line.head) >= SUSPECT_CRASHES:
+                job = self.ledger.limited.take(line, self._limits, self.ledger.clock.monotonic())
+                return [self.ledger.lease(job, self.holder)]
         return []
 
     def _claim(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease]:
+        if self.ledger.limited and self._line(queue, handlers) is not None:
+            return self._claim_in_turns(queue, want, handlers)
         leases = self._claim_fresh(queue, want, handlers)
         size = sum(len(lease.job.payload) for lease in leases)
         while len(leases) < want.jobs:
@@ -195,7 +212,40 @@ class MemoryStore:
                 self._suspect = self._suspect or crashes >= SUSPECT_CRASHES
                 break
             leases.append(self.ledger.lease(job, self.holder))
+        if not leases and self.ledger.limited and self._line(queue, handlers) is not None:
+            return self._claim_in_turns(queue, want, handlers)  # all that were here have got a limit since they came
         return leases
+
+    def _claim_in_turns(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease]:
+        """As `_claim`, of jobs without a limit and of those in the lines of theirs: whichever is next goes first.
+
+        A job in line is leased only to start at once: what its limit lets start now must not wait for a worker.
+        """
+        leases: list[Lease] = []
+        size = 0
+        free = self._next(queue, handlers)
+        while True:
+            line = self._line(queue, handlers)
+            limited = line is not None and (free is None or (line.head.priority, line.head.id) < (free.priority, free.id))
+            job = line.head if line is not None and limited else free
+            if job is None:
+                return leases
+            size += len(job.payload)
+            crashes = self._crashes(job)
+            if len(leases) >= (want.idle if limited else want.jobs) or not want.takes(len(leases), size, crashes):
+                self._suspect = self._suspect or crashes >= SUSPECT_CRASHES
+                break
+            if line is not None and limited:
+                self.ledger.limited.take(line, self._limits, self.ledger.clock.monotonic())
+            else:
+                free = self._next(queue, handlers)
+            leases.append(self.ledger.lease(job, self.holder))
+        if free is not None:
+            self.ledger.lines[queue].untake((free,))
+        return leases
+
+    def _line(self, queue: str, handlers: frozenset[str]) -> Line | None:
+        return self.ledger.limited.next(queue, self._limits, handlers, self.ledger.clock.monotonic())
 
     def _claim_fresh(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease]:
         """The quick way where no job has a history and every job can be claimed here; else nothing, and each is looked at."""
@@ -203,7 +253,11 @@ class MemoryStore:
         if line is None or ledger.history or ledger.stale:
             return []
         jobs = line.take(want.jobs)
-        if jobs and set(map(_handler, jobs)) <= handlers | {BARE} and sum(map(len, map(_payload, jobs))) <= want.bytes:
+        if (
+            jobs
+            and set(map(_handler, jobs)) <= (handlers | {BARE}) - self._limits.keys()
+            and sum(map(len, map(_payload, jobs))) <= want.bytes
+        ):
             return ledger.lease_fresh(jobs, self.holder)
         line.untake(jobs)
         return []
@@ -217,9 +271,11 @@ class MemoryStore:
             job = line.pop()
             if job is None:
                 break
-            if self.ledger.rows.get(job.id) is not job:
-                self.ledger.stale -= 1
-                continue  # it was cancelled while it waited
+            if not self.ledger.still_waits(job):
+                continue
+            if job.handler in self._limits:  # it came before its handler had a limit
+                self.ledger.take_in(job)
+                continue
             if job.function is None and job.handler not in handlers:
                 strange.append(job)
             else:

@@ -14,6 +14,7 @@ from cabrank.settings import STORE_BOUND, Bound
 from cabrank.stores.contract import STORED, Admission, Submission, Terms, Verdict, Want
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening, Waiting
+from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.schema import Phase
 
@@ -32,14 +33,25 @@ class Admitter:
     """Judges and inserts the submissions of one turn."""
 
     def __init__(
-        self, connection: apsw.Connection, *, queues: Names, handlers: Names, terms: Terms, opening: Opening, holder: int, now: float
+        self,
+        connection: apsw.Connection,
+        *,
+        queues: Names,
+        handlers: Names,
+        terms: Terms,
+        opening: Opening,
+        lines: Lines,
+        holder: int,
+        now: float,
     ) -> None:
         self._connection = connection
         self._queues = queues
         self._handlers = handlers
         self._settings = terms.settings
         self._known = terms.handlers
+        self._limits = bool(terms.limits)
         self._opening = opening
+        self._lines = lines
         self._holder = holder
         self._now = now
         self._rooms: dict[str, tuple[Waiting, Bound]] = {}
@@ -65,6 +77,8 @@ class Admitter:
                 sql.REMEMBER,
                 (self._now + self._settings.receipts_s, msgspec.json.encode(fresh).decode()),
             )
+        if self._limits:
+            jobs = self._stand_in_line(jobs)
         return answers, self._insert(jobs, want) if jobs else []
 
     def _receipts(self, keys: Sequence[str]) -> dict[str, _Receipt]:
@@ -101,6 +115,19 @@ class Admitter:
             self._rooms[queue] = found
         return found
 
+    def _stand_in_line(self, jobs: list[Job]) -> list[Job]:
+        """Insert those that have a limit; what comes back are the others."""
+        limited = [job for job in jobs if job.limit_key is not None]
+        if not limited:
+            return jobs
+        later_at = self._lines.insert(limited, self._now)
+        self._opening.lines = self._lines
+        if later_at is not None:
+            self._opening.later_at = min(later_at, self._opening.later_at or later_at)
+        for job in limited:
+            self._opening.queue(self._queues.number(job.queue)).in_line = True
+        return [job for job in jobs if job.limit_key is None]
+
     def _insert(self, jobs: Sequence[Job], want: Mapping[str, Want]) -> list[Lease]:
         """Insert jobs. Those that a claim would choose, since nothing ready waits before them, are written as running at once."""
         leases: list[Lease] = []
@@ -124,7 +151,8 @@ class Admitter:
 
     def _startable(self, jobs: Sequence[Job], want: Want) -> int:
         """How many of these jobs can start here before any that waits."""
-        if self._room(jobs[0].queue)[0].ready or jobs[0].due_at > self._now or jobs[0].handler not in self._known:
+        room = self._room(jobs[0].queue)[0]
+        if room.ready or room.in_line or jobs[0].due_at > self._now or jobs[0].handler not in self._known:
             return 0
         start = min(len(jobs), max(0, want.jobs))
         while start and sum(map(len, map(_payload, jobs[:start]))) > want.bytes:
@@ -136,7 +164,6 @@ class Admitter:
         later = first.due_at > self._now
         phase = Phase.RUNNING if running else Phase.LATER if later else Phase.READY
         queue = self._queues.number(first.queue)
-        self._opening.aroused = self._opening.aroused or not running
         if later:
             self._opening.later_at = min(first.due_at, self._opening.later_at or first.due_at)
         elif not running:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apsw
 import msgspec
 
 from cabrank.job import Job, Lease
-from cabrank.stores.contract import SUSPECT_CRASHES, Want
+from cabrank.stores.contract import SUSPECT_CRASHES, Terms, Want
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
+from cabrank.stores.sqlite.lines import Head, Lines
 from cabrank.stores.sqlite.names import Names
 
 _Row = tuple[int, int, int, int, int, int, float, float, int, msgspec.Raw]
@@ -24,8 +26,9 @@ def promote(connection: apsw.Connection, opening: Opening, now: float) -> None:
     """Make those jobs ready whose time has come."""
     if opening.later_at is None or opening.later_at > now:
         return
+    if opening.lines is not None:
+        opening.lines.promote(now)
     connection.execute(sql.PROMOTE, (now,))
-    opening.aroused = True
     opening.later_at = connection.execute(sql.NEXT_DUE).get
     for waiting in opening.queues.values():
         waiting.ready = waiting.ready or waiting.jobs > 0
@@ -34,19 +37,21 @@ def promote(connection: apsw.Connection, opening: Opening, now: float) -> None:
 class Claimer:
     """Claims for one holder what its handlers can run."""
 
-    def __init__(self, connection: apsw.Connection, *, handlers: Names, known: Sequence[str]) -> None:
+    def __init__(self, connection: apsw.Connection, *, handlers: Names, terms: Terms, lines: Lines) -> None:
         self._connection = connection
         self._handlers = handlers
-        numbers = ",".join(str(handlers.number(name)) for name in known)
-        self._packed = sql.ready_packed(numbers)
-        self._plain = sql.ready(numbers)
+        self._lines = lines
+        self._limited = frozenset(handlers.number(name) for name in terms.limits)
+        self._ready = sql.ready(",".join(str(handlers.number(name)) for name in sorted(terms.handlers)))
 
     def claim(self, queue: str, number: int, want: Want, opening: Opening, holder: int, taken: Sequence[Lease]) -> list[Lease]:
         """Lease ready jobs of one queue, by priority and then by the moment they became ready, within `want`.
 
         `taken` came out of this queue in this turn already.
         """
-        rows = self._rows(number, want.jobs - len(taken))
+        rows = self._free_rows(number, want.jobs - len(taken), opening)
+        if opening.queue(number).in_line:
+            return self._claim_in_turns(queue, number, want, opening, holder, taken, rows)
         size = sum(len(lease.job.payload) for lease in taken)
         for position, row in enumerate(rows):
             size += row[8]
@@ -58,27 +63,71 @@ class Claimer:
 
     def claim_suspect(self, queue: str, number: int, opening: Opening, holder: int) -> list[Lease]:
         """Lease the job that is next, if it is a suspect."""
-        rows = [row for row in self._rows(number, 1) if row[3] >= SUSPECT_CRASHES]
+        rows = [row for row in self._free_rows(number, 1, opening) if row[3] >= SUSPECT_CRASHES]
+        if not rows and opening.queue(number).in_line and opening.lines is not None:
+            heads = [head for head in opening.lines.choose(number, 1) if head.crashes >= SUSPECT_CRASHES]
+            if heads:
+                rows = self._rows(sql.BY_ID, (_ids([heads[0].id]),))
+                opening.lines.leave(heads)
         return self._take(queue, number, rows, opening, holder)
+
+    def _claim_in_turns(
+        self, queue: str, number: int, want: Want, opening: Opening, holder: int, taken: Sequence[Lease], free: Sequence[_Fetched]
+    ) -> list[Lease]:
+        """As `claim`, of jobs without a limit, which are `free`, and of those in lines. Whichever is next goes first.
+
+        A job in line is leased only to start at once: what its limit lets start now must not wait for a worker.
+        """
+        assert opening.lines is not None  # noqa: S101 -- for the type checker
+        begun = len(taken)
+        heads = opening.lines.choose(number, max(1, want.idle - begun))
+        size = sum(len(lease.job.payload) for lease in taken)
+        chosen: list[_Fetched | Head] = []
+        candidates: Iterator[_Fetched | Head] = heapq.merge(free, heads, key=_order)
+        for one in candidates:
+            crashes, its = (one.crashes, one.size) if isinstance(one, Head) else (one[3], one[8])
+            size += its
+            position = begun + len(chosen)
+            if position >= (want.idle if isinstance(one, Head) else want.jobs) or not want.takes(position, size, crashes):
+                opening.suspect = opening.suspect or crashes >= SUSPECT_CRASHES
+                break
+            chosen.append(one)
+        started = [one for one in chosen if isinstance(one, Head)]
+        fetched = self._rows(sql.BY_ID, (_ids([head.id for head in started]),)) if started else []
+        opening.lines.leave(started)
+        rows = {row[0]: row for row in fetched}
+        return self._take(queue, number, [rows[one.id] if isinstance(one, Head) else one for one in chosen], opening, holder)
+
+    def _free_rows(self, number: int, most: int, opening: Opening) -> list[_Fetched]:
+        """The next jobs without a limit. Those whose handler has got one since they came are put into its line."""
+        if not opening.queue(number).ready:
+            return []
+        rows = self._rows(self._ready, (number, most))
+        while self._limited and (strays := [row for row in rows if row[4] in self._limited]):
+            for handler in {row[4] for row in strays}:
+                self._lines.take_in(number, handler, [row[0] for row in strays if row[4] == handler])
+            opening.lines, opening.queue(number).in_line = self._lines, True
+            rows = self._rows(self._ready, (number, most))
+        return rows
 
     def _take(self, queue: str, number: int, rows: Sequence[_Fetched], opening: Opening, holder: int) -> list[Lease]:
         if not rows:
             return []
         self._connection.execute(
             sql.CLAIM,
-            (holder, apsw.carray(array("q", [row[0] for row in rows]))),
+            (holder, _ids([row[0] for row in rows])),
         )
         opening.queue(number).add(-len(rows), -sum(row[8] for row in rows))
         return [self._lease(queue, row) for row in rows]
 
-    def _rows(self, queue: int, most: int) -> list[_Fetched]:
-        packed: Any = self._connection.execute(self._packed, (queue, most)).get
+    def _rows(self, statement: str, values: tuple[Any, ...]) -> list[_Fetched]:
+        packed: Any = self._connection.execute(sql.packed(statement), values).get
         if packed is None:
             return []
         try:
             return [(*row[:9], bytes(row[9])) for row in _decode(packed)]
         except msgspec.DecodeError:  # one payload is not JSON: then it is read row by row, and only that job suffers
-            rows: list[Any] = self._connection.execute(self._plain, (queue, most)).fetchall()
+            rows: list[Any] = self._connection.execute(statement, values).fetchall()
             return rows
 
     def _lease(self, queue: str, row: _Fetched) -> Lease:
@@ -93,3 +142,11 @@ class Claimer:
             deadline_at=deadline_at,
         )
         return Lease(job, run + 1, failures, crashes)
+
+
+def _order(one: Any) -> tuple[int, float, int]:
+    return (one.priority, one.due_at, one.id) if isinstance(one, Head) else (one[5], one[6], one[0])
+
+
+def _ids(ids: Sequence[int]) -> Any:
+    return apsw.carray(array("q", ids))

@@ -8,14 +8,16 @@ import apsw
 import msgspec
 
 from cabrank.stores.sqlite import statements as sql
+from cabrank.stores.sqlite.lines import Lines
 
 
 class Waiting(msgspec.Struct):
-    """One queue as this turn sees it. `ready`: a job may be ready to be claimed."""
+    """One queue as this turn sees it. `ready`: a job without a limit may be ready to be claimed; `in_line`: one that has a limit."""
 
     jobs: int = 0
     size: int = 0
     ready: bool = False
+    in_line: bool = False
     written: tuple[int, int] = (0, 0)
     """The counts as the file has them."""
 
@@ -31,9 +33,9 @@ class Opening(msgspec.Struct):
     turn: int | None
     later_at: float | None
     cancelling: bool
+    lines: Lines | None
+    """None where no job has a limit."""
     queues: dict[int, Waiting]
-    aroused: bool = False
-    """Set when a job became ready, or will, that others may claim."""
     suspect: bool = False
     """Set when a suspect is next and cannot be claimed now."""
 
@@ -42,13 +44,17 @@ class Opening(msgspec.Struct):
         return self.queues.setdefault(number, Waiting())
 
 
-def look(connection: apsw.Connection, holder: int) -> Opening:
+def look(connection: apsw.Connection, holder: int, lines: Lines) -> Opening:
     """What there is, in one statement."""
     row: Any = connection.execute(sql.LOOK, (holder,)).get
-    turn, later_at, cancelling, queues = row
+    turn, later_at, cancelling, limits, queues = row
     counts = msgspec.json.decode(queues, type=list[tuple[int, int, int, bool | int]])
     return Opening(
-        turn, later_at, bool(cancelling), {number: Waiting(jobs, size, bool(ready), (jobs, size)) for number, jobs, size, ready in counts}
+        turn,
+        later_at,
+        bool(cancelling),
+        lines if limits else None,
+        {number: Waiting(jobs, size, bool(ready), written=(jobs, size)) for number, jobs, size, ready in counts},
     )
 
 

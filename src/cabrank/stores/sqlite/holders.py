@@ -10,6 +10,7 @@ import apsw
 
 from cabrank.stores.contract import Terms
 from cabrank.stores.sqlite import statements as sql
+from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.locks import FileLock, is_held
 from cabrank.stores.sqlite.names import Names
 
@@ -27,18 +28,19 @@ def boot() -> str:
 class Holders:
     """This process's own row, and the look at those of others. All methods run inside a transaction of the writer."""
 
-    def __init__(self, connection: apsw.Connection, folder: Path, terms: Terms, handlers: Names) -> None:
+    def __init__(self, connection: apsw.Connection, folder: Path, terms: Terms, handlers: Names, lines: Lines) -> None:
         self._connection = connection
         self._folder = folder
         self._terms = terms
         self._handlers = handlers
+        self._lines = lines
         self._boot = boot()
         self._life: FileLock | None = None
         self.id = 0
 
-    def use(self, connection: apsw.Connection, handlers: Names) -> None:
+    def use(self, connection: apsw.Connection, handlers: Names, lines: Lines) -> None:
         """Go on with another connection to the same file."""
-        self._connection, self._handlers = connection, handlers
+        self._connection, self._handlers, self._lines = connection, handlers, lines
 
     def register(self) -> None:
         """Become a holder with a new number, which was never used before."""
@@ -55,6 +57,7 @@ class Holders:
 
     def leave(self, now: float) -> None:
         """Give back what is still held, without a crash, and be no holder any more."""
+        self._lines.give_back(self.id)
         self._end_cancelled(self.id, crashed=0)
         self._put_back(self.id, now, crashed=0)
         self._connection.execute(sql.LEAVE, (self.id,))
@@ -71,6 +74,7 @@ class Holders:
         others: list[Any] = self._connection.execute(sql.OTHERS, (self.id,)).fetchall()
         gone = [holder for holder, booted, expires_at in others if self._is_gone(holder, booted, expires_at)]
         for holder in gone:
+            self._lines.give_back(holder)
             self._end_cancelled(holder, crashed=1)
             self._give_up_crashing(holder, now)
             self._put_back(holder, now, crashed=1)

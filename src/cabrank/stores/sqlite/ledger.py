@@ -13,15 +13,14 @@ import apsw
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable, StoreUnusable
 from cabrank.job import Lease, Settlement
-from cabrank.settings import STORE_BOUND
-from cabrank.stores.contract import ID_BLOCK, Arrival, Submission, Terms, Turn, Want
+from cabrank.stores.contract import ID_BLOCK, Submission, Terms, Turn, Want
 from cabrank.stores.sqlite import counts, kept, settle
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.admit import Admitter
-from cabrank.stores.sqlite.bell import agreed_folder
 from cabrank.stores.sqlite.claim import Claimer, promote
 from cabrank.stores.sqlite.counts import Opening
-from cabrank.stores.sqlite.holders import Holders
+from cabrank.stores.sqlite.holders import Holders, boot
+from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.locks import TurnLock, is_held
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.schema import open_writer
@@ -53,28 +52,15 @@ class Ledger:
         self._sweep_at = 0.0
         self._prune_at = 0.0
         self._swept = False
-        with self._lock.held_soon():
+        with self._lock.held():
             self._connect()
-            self._holders = Holders(self._connection, self._folder, terms, self._handlers)
+            self._holders = Holders(self._connection, self._folder, terms, self._handlers, self._lines)
             with self._transaction():
                 self._holders.register()
                 self._holders.take_back(clock.now())
                 self._prune()
-                self.bell_folder = agreed_folder(self._connection)
             self._holders.tidy()
-        self.news = Arrival(work=False, cancelled=False, ended=())
-        """What the last turn did that may concern other holders; the jobs that it ended are not in it, unless they may be any."""
         self.prefix = str(self._connection.execute(sql.PREFIX).get)
-
-    @property
-    def waits_for_another(self) -> bool:
-        """Whether it stands behind another process's turn. Asked from other threads."""
-        return self._lock.waiting
-
-    def agree_on_folder(self) -> None:
-        """Look again for the folder of the sockets by which processes wake each other."""
-        with self._held(), self._transaction():
-            self.bell_folder = agreed_folder(self._connection)
 
     def close(self) -> None:
         """Give back what is held and close the file."""
@@ -135,7 +121,7 @@ class Ledger:
     ) -> Turn:
         with self._transaction() as transaction:
             turn = self._do(new, settlements, want, lost)
-            if new or settlements or turn.leases or self._swept:
+            if new or settlements or turn.leases or self._swept or self._lines.changed:
                 self._connection.execute(sql.TURN_DONE, (number, self._holders.id))
                 self._unsure = (number, turn)
             else:
@@ -146,13 +132,17 @@ class Ledger:
         self, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want], lost: Sequence[tuple[int, int]]
     ) -> Turn:
         connection, now = self._connection, self._clock.now()
+        self._lines.begin()
         self._sweep(now)
-        opening = counts.look(connection, self._holders.id)
+        opening = counts.look(connection, self._holders.id, self._lines)
         if opening.turn is None:  # taken for dead meanwhile: its jobs are others' now
             self._holders.register()
             self._swept = True
         cancelled = settle.record(connection, settlements, opening, now) if settlements else []
         promote(connection, opening, now)
+        if opening.lines is not None:
+            for queue in opening.lines.look():
+                opening.queue(queue).in_line = True
         suspect = self._claim_suspect(want, opening)
         want = {} if suspect else want
         admitter = Admitter(
@@ -161,41 +151,32 @@ class Ledger:
             handlers=self._handlers,
             terms=self._terms,
             opening=opening,
+            lines=self._lines,
             holder=self._holders.id,
             now=now,
         )
         admitted, leases = admitter.admit(new, want) if new else ([], [])
         leases = suspect or leases + self._claim(want, leases, opening)
-        self.news = self._what_is_new(opening)
         counts.write(connection, opening)
         return Turn(
             admitted=admitted,
             leases=leases,
             lost=lost,
             cancels=[*cancelled, *self._cancels()] if opening.cancelling else (),
-            next_due_s=None if opening.later_at is None else max(0.0, opening.later_at - now),
+            next_due_s=self._next_due_s(opening, now, want),
             suspect=opening.suspect,
         )
 
-    def _what_is_new(self, opening: Opening) -> Arrival:
-        """What other holders may want to know of this turn: jobs that it left for them, room that it made, what it took from the dead."""
-        if self._swept:
-            return Arrival()
-        left = opening.aroused and any(waiting.ready and waiting.jobs > 0 for waiting in opening.queues.values())
-        return Arrival(work=left or self._made_room(opening), cancelled=False, ended=())
-
-    def _made_room(self, opening: Opening) -> bool:
-        """Whether a queue that was more than half full is less full now: somebody may wait for that."""
-        settings, name = self._terms.settings, self._queues.name
-        return any(
-            waiting.jobs < waiting.written[0] and waiting.written[0] * 2 > settings.bound_of(name(number), STORE_BOUND).jobs
-            for number, waiting in opening.queues.items()
-        )
+    @staticmethod
+    def _next_due_s(opening: Opening, now: float, want: Mapping[str, Want]) -> float | None:
+        due_s = None if opening.later_at is None else max(0.0, opening.later_at - now)
+        open_s = opening.lines.next_open_s() if opening.lines is not None and want else None
+        return due_s if open_s is None else open_s if due_s is None else min(due_s, open_s)
 
     def _claim_suspect(self, want: Mapping[str, Want], opening: Opening) -> list[Lease]:
         for queue in (queue for queue, its in want.items() if its.alone):
             number = self._queues.number(queue)
-            if opening.queue(number).ready and (leases := self._claimer.claim_suspect(queue, number, opening, self._holders.id)):
+            if leases := self._claimer.claim_suspect(queue, number, opening, self._holders.id):
                 return leases
         return []
 
@@ -204,7 +185,8 @@ class Ledger:
         for queue, its in want.items():
             number = self._queues.number(queue)
             taken = [lease for lease in started if lease.job.queue == queue] if started else []
-            if len(taken) < its.jobs and opening.queue(number).ready:
+            waiting = opening.queue(number)
+            if len(taken) < its.jobs and (waiting.ready or waiting.in_line):
                 leases += self._claimer.claim(queue, number, its, opening, self._holders.id, taken)
         return leases
 
@@ -218,6 +200,7 @@ class Ledger:
             self._sweep_at = self._clock.monotonic() + self._terms.settings.sweep_s
             self._swept = self._holders.take_back(now) > 0
             if self._clock.monotonic() >= self._prune_at:
+                self._lines.refresh()
                 self._prune_at = self._clock.monotonic() + PRUNE_S
                 self._swept = self._prune() > 0 or self._swept
 
@@ -228,6 +211,7 @@ class Ledger:
         self._connection.execute(sql.EXCESS_RECEIPTS, (settings.receipts,))
         self._connection.execute(sql.OLD_SHELVED, (now - settings.keep_dead_s,))
         self._connection.execute(sql.OLD_NOTES, (now - settings.keep_dead_s,))
+        self._lines.prune()
         return self._connection.total_changes() - before
 
     # ----------------------------------------------------------------------------------------------------------- people
@@ -245,6 +229,7 @@ class Ledger:
         self._connection.execute(sql.COUNT_IN, (id,))
         self._connection.execute(sql.REOPEN, (id, self._clock.now()))
         reopened = self._connection.changes()
+        self._lines.reopen(id)
         if reopened:
             self._connection.execute(sql.FORGET_NOTE, (id,))
         return reopened
@@ -255,8 +240,12 @@ class Ledger:
         self._connection = open_writer(self._path, synchronous="full", rng=self._rng, is_shared=self._is_shared)
         self._handlers = Names(self._connection, "handler")
         self._queues = Names(self._connection, "queue")
+        self._lines = Lines(
+            self._connection, queues=self._queues, handlers=self._handlers, terms=self._terms, monotonic=self._clock.monotonic
+        )
         with self._transaction():
-            self._claimer = Claimer(self._connection, handlers=self._handlers, known=sorted(self._terms.handlers))
+            self._lines.declare(boot())
+            self._claimer = Claimer(self._connection, handlers=self._handlers, terms=self._terms, lines=self._lines)
 
     def _is_shared(self) -> bool:
         return any(is_held(path) for path in self._folder.glob("life-*"))
@@ -277,7 +266,7 @@ class Ledger:
             self._connect()
         except (apsw.Error, StoreUnusable) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
-        self._holders.use(self._connection, self._handlers)
+        self._holders.use(self._connection, self._handlers, self._lines)
         self._broken = False
 
     def _done_after_all(self, number: int) -> Turn | None:

@@ -58,7 +58,22 @@ create table receipt (
 create index receipt_until on receipt (until);
 """
 
-STEPS = (Step(1, _FIRST),)
+_LIMITS = """
+alter table job add column allowance integer;
+create index job_limited on job (allowance, phase, priority, due_at, id) where allowance is not null;
+create table allowance (
+    id integer primary key, handler integer not null, queue integer not null, key text not null,
+    place integer not null, opens_at real, full_at real not null default 0
+);
+create unique index allowance_key on allowance (handler, queue, key);
+create index allowance_open on allowance (handler, queue, place) where opens_at = 0;
+create index allowance_opens on allowance (handler, opens_at) where opens_at > 0;
+create index allowance_idle on allowance (place) where opens_at is null;
+create table declared (handler integer primary key, running integer, per_s real, burst real);
+insert into meta values ('place', 0), ('clock', '');
+"""
+
+STEPS = (Step(1, _FIRST), Step(2, _LIMITS))
 VERSION = STEPS[-1].version
 
 

@@ -18,8 +18,12 @@ CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL between checkpoints: they cost less wh
 
 
 class Phase(IntEnum):
-    """How a row of `job` says the state. A waiting job is `READY` or, until its due time, `LATER`: so claims see only ready ones."""
+    """How a row of `job` says the state. A waiting job is `READY` or, until its due time, `LATER`: so claims see only ready ones.
 
+    A ready job whose handler has a limit is `IN_LINE`: claims see it in the line of its allowance.
+    """
+
+    IN_LINE = -1
     READY = 0
     RUNNING = 1
     LATER = 2
@@ -30,6 +34,7 @@ class Phase(IntEnum):
 
 
 STATE_OF = {
+    Phase.IN_LINE: State.WAITING,
     Phase.READY: State.WAITING,
     Phase.LATER: State.WAITING,
     Phase.RUNNING: State.RUNNING,

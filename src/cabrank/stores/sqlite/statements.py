@@ -6,18 +6,23 @@ in as one array or one JSON text and come out as one JSON text: each row and eac
 
 from __future__ import annotations
 
+import functools
+
 from cabrank.stores.sqlite.schema import Phase
 
-READY, RUNNING, LATER = int(Phase.READY), int(Phase.RUNNING), int(Phase.LATER)
+READY, RUNNING, LATER, IN_LINE = int(Phase.READY), int(Phase.RUNNING), int(Phase.LATER), int(Phase.IN_LINE)
 DEAD, CANCELLED, EXPIRED, HELD = int(Phase.DEAD), int(Phase.CANCELLED), int(Phase.EXPIRED), int(Phase.HELD)
+GETS_READY = f"iif(allowance is null, {READY}, {IN_LINE})"
 
 # ---------------------------------------------------------------------------------------------------------------- the turn
 
-# (holder) → its last turn, when a job is due next, whether somebody cancelled, [[queue, waiting, bytes, is one ready], …]
+# (holder) → its last turn, when a job is due next, whether somebody cancelled, whether there are limits,
+# [[queue, waiting, bytes, is one ready], …]
 LOOK = f"""
 select (select turn from holder where id = ?1),
        (select min(due_at) from job where phase = {LATER}),
        exists(select 1 from cancelling),
+       exists(select 1 from allowance),
        (select json_group_array(json_array(id, waiting, waiting_bytes,
            waiting > 0 and exists(select 1 from job where phase = {READY} and queue = queue.id))) from queue)
 """
@@ -43,7 +48,7 @@ select ?1 + rowid, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9, value from carray(?10)
 
 # ------------------------------------------------------------------------------------------------------------------ claims
 
-PROMOTE = f"update job set phase = {READY} where phase = {LATER} and due_at <= ?"
+PROMOTE = f"update job set phase = {GETS_READY} where phase = {LATER} and due_at <= ?"
 NEXT_DUE = f"select min(due_at) from job where phase = {LATER}"
 COLUMNS = (
     "id",
@@ -67,14 +72,16 @@ def ready(handlers: str) -> str:
     """
 
 
-def ready_packed(handlers: str) -> str:
-    """The same rows as one JSON array of arrays."""
+@functools.cache
+def packed(rows: str) -> str:
+    """Rows of `COLUMNS` as one JSON array of arrays."""
     numbers = " || ',' || ".join(COLUMNS[:-1])
     return f"""
-    select cast('[' || group_concat('[' || {numbers} || ',' || cast(payload as text) || ']') || ']' as blob) from ({ready(handlers)})
+    select cast('[' || group_concat('[' || {numbers} || ',' || cast(payload as text) || ']') || ']' as blob) from ({rows})
     """
 
 
+BY_ID = f"select {', '.join(COLUMNS)} from job where id in carray(?)"
 CLAIM = f"update job set phase = {RUNNING}, run = run + 1, holder = ? where id in carray(?)"
 CANCELS = f"select id, run from cancelling natural join job where phase = {RUNNING} and holder = ?"
 
@@ -83,12 +90,11 @@ CANCELS = f"select id, run from cancelling natural join job where phase = {RUNNI
 STILL_RUNNING = f"select json_group_array(json_array(id, run)) from job where phase = {RUNNING} and id in carray(?)"
 FINISH = f"delete from job where id in carray(?) and run = ? and phase = {RUNNING}"
 KEEP_DONE = "insert into done (at, first, last, jobs, ids, results, size) values (?, ?, ?, ?, ?, ?, ?)"
-# [[id, run, due, phase, failures to add, crashes to add], …] as JSON
+# [[id, run, due, phase, failures to add], …] as JSON
 PUT_BACK = f"""
-update job set phase = v.phase, due_at = v.due_at, failures = failures + v.failed, crashes = crashes + v.crashed, holder = null
+update job set phase = iif(v.phase = {READY}, {GETS_READY}, v.phase), due_at = v.due_at, failures = failures + v.failed, holder = null
 from (
-    select value ->> 0 as id, value ->> 1 as run, value ->> 2 as due_at, value ->> 3 as phase, value ->> 4 as failed, value ->> 5 as crashed
-    from json_each(?)
+    select value ->> 0 as id, value ->> 1 as run, value ->> 2 as due_at, value ->> 3 as phase, value ->> 4 as failed from json_each(?)
 ) as v
 where job.id = v.id and job.run = v.run and job.phase = {RUNNING}
 """
@@ -96,12 +102,10 @@ SIZES = """
 select json_group_array(json_array(queue, jobs, size))
 from (select queue, count(*) as jobs, sum(length(payload)) as size from job where id in carray(?) group by queue)
 """
-# [[id, run, phase, failures to add, crashes to add], …] as JSON
+# [[id, run, phase, failures to add], …] as JSON
 SHELVE = f"""
-update job set phase = v.phase, failures = failures + v.failed, crashes = crashes + v.crashed, holder = null
-from (
-    select value ->> 0 as id, value ->> 1 as run, value ->> 2 as phase, value ->> 3 as failed, value ->> 4 as crashed from json_each(?)
-) as v
+update job set phase = v.phase, failures = failures + v.failed, holder = null
+from (select value ->> 0 as id, value ->> 1 as run, value ->> 2 as phase, value ->> 3 as failed from json_each(?)) as v
 where job.id = v.id and job.run = v.run and job.phase = {RUNNING}
 """
 ANNOTATE = "insert or replace into note (id, at, reason, error) select value ->> 0, ?, value ->> 1, value ->> 2 from json_each(?)"
@@ -141,7 +145,7 @@ from (select queue, count(*) as jobs, sum(length(payload)) as size from job wher
 where queue.id = back.queue
 """
 GIVE_BACK = f"""
-update job set phase = {READY}, holder = null, due_at = ?, crashes = crashes + ? where phase = {RUNNING} and holder = ?
+update job set phase = {GETS_READY}, holder = null, due_at = ?, crashes = crashes + ? where phase = {RUNNING} and holder = ?
 """
 
 # ----------------------------------------------------------------------------------------------------------------- pruning
@@ -161,14 +165,12 @@ OLD_NOTES = "delete from note where at < ? and id not in (select id from job)"
 # ------------------------------------------------------------------------------------------------------------------ people
 
 TAKE_IDS = "update meta set value = value + ? where name = 'next_id' returning value"
-BELL_FOLDER = "select value from meta where name = 'bells'"
-SET_BELL_FOLDER = "insert or replace into meta values ('bells', ?)"
 PREFIX = "select value from meta where name = 'prefix'"
 COUNT_OUT = f"""
 update queue set waiting = waiting - 1, waiting_bytes = waiting_bytes - length(job.payload)
-from job where job.id = ? and job.queue = queue.id and job.phase in ({READY}, {LATER})
+from job where job.id = ? and job.queue = queue.id and job.phase in ({READY}, {LATER}, {IN_LINE})
 """
-CANCEL_WAITING = f"update job set phase = {CANCELLED} where id = ? and phase in ({READY}, {LATER}, {HELD})"
+CANCEL_WAITING = f"update job set phase = {CANCELLED} where id = ? and phase in ({READY}, {LATER}, {IN_LINE}, {HELD})"
 CANCEL_RUNNING = f"insert or ignore into cancelling select id from job where id = ? and phase = {RUNNING}"
 IS_RUNNING = f"select count(*) from job where id = ? and phase = {RUNNING}"
 NOTE = "insert or replace into note (id, at, reason, error) values (?, ?, '', '')"
@@ -176,7 +178,7 @@ COUNT_IN = f"""
 update queue set waiting = waiting + 1, waiting_bytes = waiting_bytes + length(job.payload)
 from job where job.id = ? and job.queue = queue.id and job.phase >= {DEAD}
 """
-REOPEN = f"update job set phase = {READY}, due_at = ?2, failures = 0, crashes = 0 where id = ?1 and phase >= {DEAD}"
+REOPEN = f"update job set phase = {GETS_READY}, due_at = ?2, failures = 0, crashes = 0 where id = ?1 and phase >= {DEAD}"
 FORGET_NOTE = "delete from note where id = ?"
 
 # Rows in the order of `JobRecord`; jobs first, then what is known of them
@@ -198,7 +200,7 @@ _IN_ORDER = "order by job.id limit ?2"
 BROWSE = f"{RECORD} from job {KNOWN} where job.id > ?1 and job.id <= ?5 and {_CHOSEN} {_IN_ORDER}"
 BROWSE_WAITING = f"""
 {RECORD} from job {KNOWN}
-where job.id > ?1 and job.id <= ?5 and +phase in ({READY}, {LATER}) and {_CHOSEN} {_IN_ORDER}
+where job.id > ?1 and job.id <= ?5 and +phase in ({READY}, {LATER}, {IN_LINE}) and {_CHOSEN} {_IN_ORDER}
 """
 BROWSE_RUNNING = f"""
 {RECORD} from job indexed by job_running {KNOWN} where phase = {RUNNING} and +job.id > ?1 and {_CHOSEN} {_IN_ORDER}

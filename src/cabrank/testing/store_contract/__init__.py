@@ -17,14 +17,18 @@ import pytest
 from cabrank.testing.store_contract.admission import AdmissionContract
 from cabrank.testing.store_contract.claims import ClaimContract
 from cabrank.testing.store_contract.holding import HolderContract
+from cabrank.testing.store_contract.limits import LimitContract
 from cabrank.testing.store_contract.opened import Opened, Stores, submission
 from cabrank.testing.store_contract.people import PeopleContract
 from cabrank.testing.store_contract.settlements import SettlementContract
 from cabrank.testing.store_contract.suspects import SuspectContract
+from cabrank.testing.store_contract.turns import TurnContract
 
 __all__ = ["Opened", "StoreContract", "Stores", "submission"]
 
 
 @pytest.mark.asyncio
-class StoreContract(AdmissionContract, ClaimContract, SuspectContract, SettlementContract, HolderContract, PeopleContract):
+class StoreContract(
+    AdmissionContract, ClaimContract, SuspectContract, SettlementContract, HolderContract, PeopleContract, LimitContract, TurnContract
+):
     """All promises of `Store` and `Inspector`."""

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from cabrank.job import DEFAULT_PRIORITY, Job, Lease, Settlement
+from cabrank.policy import Limit
 from cabrank.settings import MIB, Settings
 from cabrank.states import Cause, State
 from cabrank.stores.contract import InspectedStore, JobRecord, Submission, Tally, Terms, Turn, Verdict, Want
@@ -76,10 +77,18 @@ class Opened:
         return range(first, self._next_id)
 
     def job(
-        self, *, payload: bytes = b"1", handler: str = HANDLER, queue: str = QUEUE, priority: int = DEFAULT_PRIORITY, due_at: float = 0
+        self,
+        *,
+        payload: bytes = b"1",
+        handler: str = HANDLER,
+        queue: str = QUEUE,
+        priority: int = DEFAULT_PRIORITY,
+        due_at: float = 0,
+        limit_key: str | None = None,
     ) -> Job:
         """A new job with the next id, as a submitter would make it."""
-        return Job(id=self.ids(1)[0], handler=handler, queue=queue, payload=payload, priority=priority, due_at=due_at)
+        id = self.ids(1)[0]
+        return Job(id=id, handler=handler, queue=queue, payload=payload, priority=priority, due_at=due_at, limit_key=limit_key)
 
     def jobs(self, count: int, *, payload: bytes = b"1") -> list[Job]:
         """New jobs that are alike."""
@@ -153,11 +162,18 @@ class OpenedContract:
         """Opens a holder with these settings; all are closed at the end."""
         opened: list[Opened] = []
 
-        async def open_holder(*, handlers: Sequence[str] = (HANDLER,), crashes: Mapping[str, int] | None = None, **given: object) -> Opened:
+        async def open_holder(
+            *,
+            handlers: Sequence[str] = (HANDLER,),
+            crashes: Mapping[str, int] | None = None,
+            limits: Mapping[str, Limit] | None = None,
+            **given: object,
+        ) -> Opened:
             holder = Opened(stores.another(), stores)
             opened.append(holder)
             settings = msgspec.convert(given, Settings)
-            await holder.open(Terms(handlers=frozenset(handlers), settings=settings, max_crashes=crashes or {}))
+            terms = Terms(handlers=frozenset(handlers), settings=settings, max_crashes=crashes or {}, limits=limits or {})
+            await holder.open(terms)
             return holder
 
         yield open_holder
