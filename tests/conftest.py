@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 
@@ -13,6 +15,15 @@ from hypothesis import settings
 # same examples run each time, so that a change is refused for what it did.
 settings.register_profile("cabrank", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("cabrank")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sockets_of_killed_processes_are_removed() -> Iterator[None]:
+    """Where processes put the sockets by which they wake each other: a short path, which pytest's own folders have not."""
+    folder = tempfile.mkdtemp(prefix="run-")
+    os.environ["XDG_RUNTIME_DIR"] = folder
+    yield
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,9 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from cabrank import foreign
 from cabrank.errors import PayloadInvalid, PayloadMalformed, RegistrationError
+from cabrank.faults import find_faults
 
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError)
 EMPTY = b"null"  # the payload of a handler without parameters: valid JSON, so that rows can be joined into one array
@@ -31,16 +33,15 @@ class PayloadCodec:
         self.names = tuple(parameter.name for parameter in self.parameters)
         self.required = sum(parameter.default is inspect.Parameter.empty for parameter in self.parameters)
         self._returns: Any = hints.get("return", Any)
-        self._wire = _wire_type(function, self.parameters, hints)
+        self.wire: Any = _wire_type(function, self.parameters, hints)
+        """The type of a whole payload; None where there is none."""
         try:
-            self._decoder = msgspec.json.Decoder(self._wire)
+            self._decoder = msgspec.json.Decoder(self.wire, dec_hook=foreign.decode)
         except (TypeError, NotImplementedError) as error:
             raise RegistrationError(f"{_name(function)}: a parameter's type cannot be decoded from JSON: {error}") from error
-        self._encode = msgspec.json.Encoder().encode
+        self._encode = msgspec.json.Encoder(enc_hook=foreign.encode).encode
         # An argument of exactly this class needs no check beyond being encodable.
-        self._exact = (
-            self._wire if len(self.names) == 1 and isinstance(self._wire, type) and issubclass(self._wire, msgspec.Struct) else None
-        )
+        self._exact = self.wire if len(self.names) == 1 and isinstance(self.wire, type) and issubclass(self.wire, msgspec.Struct) else None
 
     def encode(self, args: tuple[Any, ...]) -> bytes:
         """The payload for these arguments.
@@ -82,7 +83,7 @@ class PayloadCodec:
                 return tuple(parameter.default for parameter in self.parameters)
             whole = self._decoder.decode(payload)
         except msgspec.ValidationError as error:
-            raise PayloadInvalid(str(error)) from None
+            raise PayloadInvalid(str(error), find_faults(payload, self.wire, str(error))) from None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise PayloadMalformed(f"not valid JSON: {error}") from None
         if len(self.names) == 1:
@@ -102,7 +103,7 @@ class PayloadCodec:
         if result is None:
             return None
         try:
-            return msgspec.json.decode(result, type=self._returns)
+            return msgspec.json.decode(result, type=self._returns, dec_hook=foreign.decode)
         except (msgspec.ValidationError, TypeError):
             return msgspec.json.decode(result)
 

@@ -16,7 +16,7 @@ from cabrank.errors import CabrankError, StoreUnavailable
 from cabrank.events import Counters, Events, JobsAdmitted, JobsClaimed, JobsSettled, LeasesLost, TurnFailed
 from cabrank.job import Job, Lease, Settlement
 from cabrank.states import TRANSITIONS, Cause, State
-from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Store, Submission, Turn, Verdict, Want
+from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Arrival, Store, Submission, Turn, Verdict, Want
 
 AGAIN_BASE_S, AGAIN_CAP_S = 0.02, 2.0  # wait before a turn is sent again, full jitter: a store that restarts is found within 2 s
 
@@ -169,6 +169,13 @@ class Committer:
             self._room = True
             self.wake()
 
+    def arrived(self, arrival: Arrival) -> None:
+        """Something came to the store from elsewhere: take a turn, unless nobody here has any use for it."""
+        useful = arrival.work and (self._lines or self._in_flight or (self._claimant is not None and self._claimant.wants()))
+        if useful or (arrival.cancelled and self._claimant is not None):
+            self._room = True
+            self.wake()
+
     def refuse_all(self, error: CabrankError) -> None:
         """Tell everybody who waits `error`."""
         self.finish(refuse=error)
@@ -201,16 +208,6 @@ class Committer:
 
     def _over(self) -> bool:
         return self._abandoned or (self._finishing and self.idle)
-
-    async def listen(self) -> None:
-        """Look at the store whenever something may have arrived in it from elsewhere."""
-        while True:
-            try:
-                await self._store.arrival()
-            except StoreUnavailable:
-                await self._clock.sleep(AGAIN_CAP_S)
-            self._room = True
-            self.wake()
 
     async def _something_to_do(self) -> None:
         if not self._woken:
@@ -363,7 +360,9 @@ _COUNTER = {
     Cause.RETRIED: "retried",
     Cause.SNOOZED: "retried",
     Cause.RELEASED: "released",
+    Cause.CRASHED: "retried",
     Cause.GAVE_UP: "dead",
+    Cause.WORKER_LOST: "dead",
     Cause.CANCELLED: "cancelled",
     Cause.DROPPED: "expired",
     Cause.UNREADABLE: "held",

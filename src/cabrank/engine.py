@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from random import Random
 
 from cabrank.app import App
@@ -18,11 +18,12 @@ from cabrank.ids import Ids
 from cabrank.job import Settlement
 from cabrank.root import STUBBORN_S, Root, outlast
 from cabrank.settings import Settings
-from cabrank.stores.contract import InspectedStore, Terms
+from cabrank.stores.contract import Arrival, InspectedStore, Terms
 from cabrank.upkeep import Duty, keep_up
 
 ROOM_S = 1.0  # who waits for room asks again at the latest after this
-ELSEWHERE_S = 0.02  # how often outcomes of other processes are looked for, while somebody waits for one
+ELSEWHERE_S = 0.02  # who begins to wait for an outcome may be late for its arrival: so soon after, it is asked for once
+DEAF_S = 2.0  # how long the store's arrivals are not asked for after it could not say
 PRUNE_S = 30.0
 FLUSH_S = 10.0  # how long a stop waits for a slow or silent store; what was not recorded by then is run again
 
@@ -77,7 +78,7 @@ class Engine:
         self._committing = self.root.start(self.committer.run(), name="committer")
         self.root.start(keep_up([*self._duties(), *duties], self.clock), name="upkeep")
         self.root.start(keep_up(self._inquiries(), self.clock), name="inquiries")
-        self.root.start(self.committer.listen(), name="arrivals")
+        self.root.start(self._listen(), name="arrivals")
         self.closed = None
         _open_engines.add(self)
 
@@ -195,7 +196,7 @@ class Engine:
         """What asks the store and waits for it: apart from the other duties, which must not wait with it."""
         duties = [Duty(ROOM_S, self._refill_ids)]
         if self.store.capabilities.shared:
-            duties.append(Duty(ELSEWHERE_S, self._look_elsewhere))
+            duties += [Duty(ELSEWHERE_S, self._look_at_new), Duty(ROOM_S, self._look_elsewhere)]
         return duties
 
     async def _refill_ids(self) -> None:
@@ -205,11 +206,25 @@ class Engine:
             except StoreUnavailable:
                 return  # half a block is left, and this duty comes round
 
-    async def _look_elsewhere(self) -> None:
+    async def _listen(self) -> None:
+        """Look at the store whenever something may have arrived in it from elsewhere."""
+        while True:
+            try:
+                arrival = await self.store.arrival()
+            except StoreUnavailable:
+                await self.clock.sleep(DEAF_S)
+                arrival = Arrival()
+            self.committer.arrived(arrival)
+            await self._look_elsewhere(arrival.ended)
+
+    async def _look_at_new(self) -> None:
+        await self._look_elsewhere(self.handles.new_waiters())
+
+    async def _look_elsewhere(self, ended: Collection[int] | None = None) -> None:
         try:
-            await self.handles.look_elsewhere()
+            await self.handles.look_elsewhere(ended)
         except StoreUnavailable:
-            return  # who waits goes on waiting, and this duty comes round
+            return  # who waits goes on waiting, and a duty comes round
 
 
 def _after_fork_in_child() -> None:

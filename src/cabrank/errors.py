@@ -31,6 +31,17 @@ CabrankError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault of a payload. `pointer` is a JSON Pointer (RFC 6901) into it, empty for the whole of it."""
+
+    pointer: str
+    reason: str
+
 
 class CabrankError(Exception):
     """The root: `except CabrankError` catches whatever cabrank itself raises."""
@@ -65,11 +76,28 @@ class NotEntered(UsageError):
 
 
 class UsedAfterFork(UsageError):
-    """A dispatcher or a store that was opened before a fork was used in the child: open it there, in the server's post-fork hook."""
+    """A dispatcher, an intake or a store that was opened before a fork was used in the child: open it there.
+
+    Gunicorn calls `post_fork(server, worker)` of its configuration in each worker, uWSGI what is marked `@uwsgidecorators.postfork`;
+    an ASGI lifespan runs in each worker by itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "it was opened before a fork and cannot be used in the child: open it there, in the server's hook (gunicorn: post_fork in its "
+            "configuration; uWSGI: @uwsgidecorators.postfork; ASGI: the lifespan), or start the server without --preload"
+        )
 
 
 class PayloadInvalid(CabrankError):
-    """The payload is not of the type that the handler takes. Nothing was stored; sending it again does not help."""
+    """The payload is not of the type that the handler takes. Nothing was stored; sending it again does not help.
+
+    `faults` are the places in it that are wrong, the first of them at least, where they are known.
+    """
+
+    def __init__(self, message: str | None = None, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = faults
 
 
 class PayloadMalformed(PayloadInvalid):

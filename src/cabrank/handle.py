@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
 
 import msgspec
@@ -94,6 +94,7 @@ class Handles:
         self.prefix = ""
         self._live: dict[int, weakref.ref[JobHandle[Any]]] = {}
         self._waiting: dict[int, list[asyncio.Future[Settlement]]] = {}
+        self._new: set[int] = set()  # who began to wait and was not asked for yet
         self._over: Exception | None = None
 
     def hold(self, number: int, codec: PayloadCodec, *, bare: bool) -> JobHandle[Any]:
@@ -168,6 +169,7 @@ class Handles:
             raise self._over
         waiter: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(handle.number, []).append(waiter)
+        self._new.add(handle.number)
         try:
             return await waiter
         finally:
@@ -176,12 +178,19 @@ class Handles:
                 waiters.remove(waiter)
                 if not waiters:
                     self._waiting.pop(handle.number, None)
+            self._new.discard(handle.number)
 
-    async def look_elsewhere(self) -> None:
-        """Ask the store about the jobs that somebody waits for: another process may have run them."""
-        if not self._waiting:
+    def new_waiters(self) -> Collection[int]:
+        """The jobs that somebody began to wait for since the last call."""
+        new, self._new = self._new, set()
+        return new
+
+    async def look_elsewhere(self, ended: Collection[int] | None = None) -> None:
+        """Ask the store about jobs that another process may have run: those that `ended`, None: all that somebody waits for."""
+        mine = self._waiting if ended is None else [number for number in ended if number in self._waiting or number in self._live]
+        if not mine:
             return
-        asked = tuple(self._waiting)  # more may come while the store looks
+        asked = tuple(mine)  # more may come while the store looks
         records = await self.store.find(asked)
         self._learn(records.values())
         for number in asked:

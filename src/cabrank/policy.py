@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable
 from random import Random
 from typing import Any, assert_never
@@ -53,6 +54,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NO_RETRY = Retry(attempts=1)
+UNRECORDABLE = "unrecordable"
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,15 +151,21 @@ class Snooze(Exception):
 
 
 class Returned(msgspec.Struct, frozen=True, gc=False):
-    """The handler returned `value`."""
+    """The handler returned `value`: as `msgspec.Raw` if it comes from another process, as JSON."""
 
     value: object
 
 
 class Raised(msgspec.Struct, frozen=True):
-    """The handler raised `error`, which may be anything."""
+    """The handler raised `error`, which may be anything.
+
+    What comes from another process brings its traceback as text, and whether it was one of `Retry.unless`, which is judged where
+    the exception itself is.
+    """
 
     error: BaseException
+    trace: str = ""
+    unless: bool = False
 
 
 class TimedOut(msgspec.Struct, frozen=True):
@@ -180,11 +188,23 @@ class Unreadable(msgspec.Struct, frozen=True):
     why: str
 
 
+class Unrecordable(msgspec.Struct, frozen=True):
+    """The handler returned, and what it returned cannot be recorded."""
+
+    why: str
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The worker's process died under the run. `error` says how."""
+
+    error: BaseException
+
+
 class Late(msgspec.Struct, frozen=True):
     """The job's deadline had passed, so nothing was run."""
 
 
-Outcome = Returned | Raised | TimedOut | Cancelled | Interrupted | Unreadable | Late
+Outcome = Returned | Raised | TimedOut | Cancelled | Interrupted | Unreadable | Unrecordable | Lost | Late
 
 RETURNED_NONE = Returned(None)
 
@@ -197,8 +217,8 @@ class Decision(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def decide(outcome: Outcome, retry: Retry, failures: int, rng: Random) -> Decision:
-    """What follows from `outcome`, for a job that had failed `failures` times before this run."""
+def decide(outcome: Outcome, retry: Retry, failures: int, rng: Random, *, crashes_left: int = 0) -> Decision:
+    """What follows from `outcome`, for a job that had failed `failures` times before this run, and may crash so often after it."""
     match outcome:
         case Returned():
             return Decision(Cause.RETURNED)
@@ -206,6 +226,8 @@ def decide(outcome: Outcome, retry: Retry, failures: int, rng: Random) -> Decisi
             return Decision(Cause.SNOOZED, after_s=snooze.for_s)
         case Raised(error=GiveUp()):
             return Decision(Cause.GAVE_UP, reason="gave_up")
+        case Raised(unless=True):
+            return Decision(Cause.GAVE_UP, reason="failed")
         case Raised(error=error):
             return _after_failure(error, retry, failures + 1, rng)
         case TimedOut():
@@ -216,6 +238,10 @@ def decide(outcome: Outcome, retry: Retry, failures: int, rng: Random) -> Decisi
             return Decision(Cause.RELEASED)
         case Unreadable():
             return Decision(Cause.UNREADABLE)
+        case Unrecordable():
+            return Decision(Cause.GAVE_UP, reason=UNRECORDABLE)
+        case Lost():
+            return Decision(Cause.CRASHED) if crashes_left > 0 else Decision(Cause.WORKER_LOST, reason="worker_lost")
         case Late():
             return Decision(Cause.DROPPED, reason="deadline")
         case _:
@@ -228,3 +254,11 @@ def _after_failure(error: BaseException | None, retry: Retry, failures: int, rng
     if isinstance(error, TryAgain) and error.after_s is not None:
         return Decision(Cause.RETRIED, after_s=error.after_s)
     return Decision(Cause.RETRIED, after_s=retry.delay_s(failures, rng))
+
+
+def traced(error: BaseException) -> str:
+    """The traceback of an exception as text, whatever its own `__str__` does."""
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception as broken:  # noqa: BLE001 -- an exception's own `__str__` may raise anything
+        return f"{type(error).__name__} (its text could not be had: {type(broken).__name__})"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import traceback
 from random import Random
+
+import msgspec
 
 from cabrank.app import AnyHandler
 from cabrank.errors import PayloadInvalid
 from cabrank.job import Lease, Settlement
-from cabrank.policy import NO_RETRY, Outcome, Raised, Returned, TimedOut, Unreadable, decide
+from cabrank.policy import NO_RETRY, UNRECORDABLE, Lost, Outcome, Raised, Returned, TimedOut, Unreadable, Unrecordable, decide, traced
 from cabrank.settings import Settings
 from cabrank.states import Cause
-
-UNRECORDABLE = "unrecordable"
 
 
 def settle(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, settings: Settings, rng: Random) -> Settlement:
@@ -30,7 +29,13 @@ def settle(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, settin
 
 def _settlement(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, settings: Settings, rng: Random) -> Settlement:
     result = _kept(outcome.value, handler, settings.result_limit) if isinstance(outcome, Returned) and handler is not None else None
-    decision = decide(outcome, NO_RETRY if handler is None else handler.retry, lease.failures, rng)
+    decision = decide(
+        outcome,
+        NO_RETRY if handler is None else handler.retry,
+        lease.failures,
+        rng,
+        crashes_left=0 if handler is None else (handler.max_crashes or settings.max_crashes) - lease.crashes - 1,
+    )
     return Settlement(
         lease.job.id,
         lease.run,
@@ -39,8 +44,8 @@ def _settlement(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, s
         reason=decision.reason,
         error=_storable(_error_text(outcome, settings.error_limit)),
         result=result,
-        value=outcome.value if isinstance(outcome, Returned) else None,
-        failure=outcome.error if isinstance(outcome, Raised) else None,
+        value=outcome.value if isinstance(outcome, Returned) and not isinstance(outcome.value, msgspec.Raw) else None,
+        failure=outcome.error if isinstance(outcome, Raised | Lost) else None,
     )
 
 
@@ -57,7 +62,7 @@ def _storable(text: str) -> str:
 
 
 def _kept(value: object, handler: AnyHandler, limit: int) -> bytes | None:
-    result = handler.codec.encode_result(value)
+    result = bytes(value) if isinstance(value, msgspec.Raw) else handler.codec.encode_result(value)
     if result is not None and len(result) > limit:
         raise PayloadInvalid(f"it has {len(result):,} bytes, the limit is {limit:,}")
     return result
@@ -65,15 +70,17 @@ def _kept(value: object, handler: AnyHandler, limit: int) -> bytes | None:
 
 def _error_text(outcome: Outcome, limit: int) -> str:
     match outcome:
-        case Raised(error=error):
-            try:
-                text = "".join(traceback.format_exception(error))
-            except Exception as broken:  # noqa: BLE001 -- an exception's own `__str__` may raise anything
-                text = f"{type(error).__name__} (its text could not be had: {type(broken).__name__})"
-            return text if len(text) <= limit else text[: limit // 4] + "\n…\n" + text[-(limit - limit // 4) :]
+        case Raised(error=error, trace=trace):
+            return _shortened(trace or traced(error), limit)
+        case Lost(error=error):
+            return _shortened(str(error), limit)
         case TimedOut(after_s=after_s):
             return f"timed out after {after_s:g} s"
-        case Unreadable(why=why):
+        case Unreadable(why=why) | Unrecordable(why=why):
             return why
         case _:
             return ""
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit // 4] + "\n…\n" + text[-(limit - limit // 4) :]

@@ -16,6 +16,7 @@ from cabrank.policy import (
     GiveUp,
     Interrupted,
     Late,
+    Lost,
     Outcome,
     Raised,
     Retry,
@@ -24,6 +25,7 @@ from cabrank.policy import (
     TimedOut,
     TryAgain,
     Unreadable,
+    Unrecordable,
     decide,
 )
 from cabrank.states import TRANSITIONS, Cause, State
@@ -33,7 +35,7 @@ OUTCOMES = st.one_of(
     st.sampled_from([ValueError(), SystemExit(), asyncio.CancelledError(), GiveUp("no"), TryAgain(), TryAgain(after_s=5)]).map(Raised),
     st.floats(-10, 1e6).map(lambda for_s: Raised(Snooze(for_s=for_s))),
     st.builds(TimedOut, st.floats(0, 1e6)),
-    st.sampled_from([Cancelled(), Interrupted(), Unreadable("no"), Late()]),
+    st.sampled_from([Cancelled(), Interrupted(), Unreadable("no"), Unrecordable("no"), Lost(OSError()), Late()]),
 )
 RETRIES = st.builds(Retry, attempts=st.integers(1, 20), base_s=st.floats(0, 100), factor=st.floats(1, 10), cap_s=st.floats(0, 1e5))
 
@@ -51,6 +53,9 @@ RETRIES = st.builds(Retry, attempts=st.integers(1, 20), base_s=st.floats(0, 100)
         (Cancelled(), Cause.CANCELLED, ""),
         (Interrupted(), Cause.RELEASED, ""),
         (Unreadable("x"), Cause.UNREADABLE, ""),
+        (Raised(ValueError(), unless=True), Cause.GAVE_UP, "failed"),
+        (Unrecordable("x"), Cause.GAVE_UP, "unrecordable"),
+        (Lost(OSError()), Cause.WORKER_LOST, "worker_lost"),
         (Late(), Cause.DROPPED, "deadline"),
     ],
 )

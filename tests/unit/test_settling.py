@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 
 from cabrank.app import AnyHandler, App
 from cabrank.job import Job, Lease
-from cabrank.policy import Cancelled, Outcome, Raised, Retry, Returned, TimedOut, Unreadable
+from cabrank.policy import Cancelled, Lost, Outcome, Raised, Retry, Returned, TimedOut, Unreadable
 from cabrank.settings import Settings
 from cabrank.settling import settle
 from cabrank.states import Cause
@@ -42,6 +43,20 @@ def test_a_result_that_cannot_be_kept_gives_the_job_up(value: object) -> None:
     assert "cannot be kept" in error
 
 
+def test_a_result_that_comes_as_json_is_kept_as_it_came() -> None:
+    settlement = settle(LEASE, Returned(msgspec.Raw(b"[1, 2]")), HANDLER, settings=SETTINGS, rng=Random(1))
+    assert (settlement.cause, settlement.result, settlement.value) == (Cause.RETURNED, b"[1, 2]", None)
+
+
+@pytest.mark.parametrize(("limit", "crashes", "cause"), [(3, 0, Cause.CRASHED), (3, 1, Cause.CRASHED), (3, 2, Cause.WORKER_LOST)])
+def test_a_job_whose_workers_die_is_run_until_it_has_crashed_too_often(limit: int, crashes: int, cause: Cause) -> None:
+    handler: AnyHandler = App().job(max_crashes=limit, retry=Retry(attempts=1))(work)
+    lost = Lost(OSError("killed by SIGSEGV"))
+    settlement = settle(Lease(LEASE.job, 5, crashes=crashes), lost, handler, settings=SETTINGS, rng=Random(1))
+    assert (settlement.cause, settlement.error, settlement.failure) == (cause, "killed by SIGSEGV", lost.error)
+    assert settle(LEASE, lost, None, settings=SETTINGS, rng=Random(1)).cause is Cause.WORKER_LOST, "a bare callable is run once"
+
+
 def test_the_result_of_a_bare_callable_is_whatever_it_is() -> None:
     value = object()
     settlement = settle(LEASE, Returned(value), None, settings=SETTINGS, rng=Random(1))
@@ -70,6 +85,10 @@ def test_an_error_that_cannot_be_told_is_named() -> None:
             raise LookupError
 
     assert "Mute" in settled(Raised(Mute()))[2]
+
+
+def test_a_trace_that_comes_with_the_error_is_what_is_kept() -> None:
+    assert settled(Raised(ValueError("x"), trace="Traceback from elsewhere"))[2] == "Traceback from elsewhere"
 
 
 def test_other_outcomes_are_told_in_words() -> None:

@@ -13,32 +13,16 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from cabrank.errors import CabrankError, StoreUnavailable, UnknownHandler
-from cabrank.job import number_of, text_id
+from cabrank.job import number_of
+from cabrank.server import docs
 from cabrank.server.metrics import MEDIA, metrics_text
+from cabrank.server.openapi import describe
 from cabrank.server.problems import JSON, Answer, AnswerLate, BodyEncoded, ForeignOrigin, answer_to, problem
 from cabrank.server.reception import JOBS_PATH, Entrance, Reception
-from cabrank.states import State
-from cabrank.stores.contract import JobRecord
+from cabrank.server.views import Readiness, job_view
 
 PATIENCE_S = 10.0  # as long as the lane waits for a turn
 DRAINED_BYTES = 64 * 1024 * 1024  # a body that is too large is read to its end up to this, so that its client hears why
-
-
-class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`GET /jobs/{id}`. Null is what is not known of a finished job any more; what says nothing is left out."""
-
-    id: str
-    handler: str | None
-    state: State
-    queue: str | None
-    run: int = 0
-    failures: int = 0
-    crashes: int = 0
-    due_at: float | msgspec.UnsetType = msgspec.UNSET
-    changed_at: float | msgspec.UnsetType = msgspec.UNSET
-    reason: str = ""
-    error: str = ""
-    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Api:
@@ -47,6 +31,7 @@ class Api:
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
         self._engine = reception.dispatcher.engine
+        self._description = describe(reception.dispatcher.app)
 
     def asgi(self) -> Starlette:
         """The application."""
@@ -56,6 +41,8 @@ class Api:
                 Route("/healthz", self._health, methods=["GET"]),
                 Route("/readyz", self._ready, methods=["GET"]),
                 Route("/metrics", self._metrics, methods=["GET"]),
+                Route("/openapi.json", self._describe, methods=["GET"]),
+                *docs.routes(),
                 *(Route(path, self._post, methods=["POST"]) for path in documents),
                 Route(JOBS_PATH + "{name}", self._job, methods=["GET", "POST"]),
             ],
@@ -93,7 +80,7 @@ class Api:
     async def _look(self, request: Request) -> Response:
         handles = self._engine.handles
         number = number_of(handles.prefix, request.path_params["name"])
-        return _json(_view(await handles.record(number), handles.prefix))
+        return _json(job_view(await handles.record(number), handles.prefix))
 
     async def _health(self, request: Request) -> Response:
         """The process is alive and its event loop turns."""
@@ -108,7 +95,12 @@ class Api:
             raise engine.closed
         if not engine.answering:
             raise StoreUnavailable("the store does not answer: what was taken on is sent to it again until it does")
-        return _json({"ready": True, "acknowledged": engine.store.capabilities.promise})
+        return _json(Readiness(ready=True, acknowledged=engine.store.capabilities.promise))
+
+    async def _describe(self, request: Request) -> Response:
+        """What there is, for programs."""
+        del request
+        return Response(self._description, media_type=JSON.decode())
 
     async def _metrics(self, request: Request) -> Response:
         del request
@@ -144,23 +136,6 @@ async def _body(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _view(record: JobRecord, prefix: str) -> JobView:
-    return JobView(
-        id=text_id(prefix, record.id),
-        handler=record.handler or None,
-        state=record.state,
-        queue=record.queue or None,
-        run=record.run,
-        failures=record.failures,
-        crashes=record.crashes,
-        due_at=record.due_at or msgspec.UNSET,
-        changed_at=record.changed_at or msgspec.UNSET,
-        reason=record.reason,
-        error=record.error,
-        result=msgspec.Raw(record.result or b"null") if record.state is State.DONE else msgspec.UNSET,
-    )
-
-
 def _json(content: object) -> Response:
     return Response(msgspec.json.encode(content), media_type=JSON.decode())
 
@@ -181,8 +156,9 @@ async def _tell_routing(request: Request, error: Exception) -> Response:
     """No such path, or not with this method."""
     assert isinstance(error, HTTPException)  # noqa: S101 -- registered for it alone
     slug = "unknown-path" if error.status_code == HTTPStatus.NOT_FOUND else "method-not-allowed"
-    path = request.url.path
-    answer = problem(error.status_code, slug, error.detail, f"{request.method} {path} is not served here: see docs/wire-protocol.md")
+    known = HTTPStatus(error.status_code).phrase
+    why = error.detail if error.detail != known else f"{request.method} {request.url.path} is not served here: see /openapi.json"
+    answer = problem(error.status_code, slug, known, why)
     response = _response(answer)
     response.headers.update(error.headers or {})
     return response

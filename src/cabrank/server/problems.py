@@ -5,6 +5,7 @@ A 4xx stored nothing. After a 503, or no answer at all, it is unknown: send agai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from cabrank.errors import (
     CabrankError,
     DispatcherFailed,
+    Fault,
     IntakeClosed,
     KeyReused,
     NeverFits,
@@ -26,6 +28,7 @@ from cabrank.errors import (
 
 JSON = b"application/json"
 PROBLEM_JSON = b"application/problem+json"
+PREFIX = "urn:cabrank:"  # of every `type`
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -37,13 +40,14 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     retry_after_s: int = 0
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """The body of an error. `type` never changes its meaning, so programs may compare it."""
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of an error. `type` never changes its meaning, so programs may compare it. `errors` are the faults of a body."""
 
     type: str
     title: str
     status: int
     detail: str
+    errors: Sequence[Fault] = ()
 
 
 class KeyUnusable(CabrankError):
@@ -108,10 +112,11 @@ def answer_to(error: Exception) -> Answer:
     """The response that tells a client about `error`."""
     sort = next(SORTS[base] for base in type(error).__mro__ if base in SORTS)
     detail = str(error) if isinstance(error, CabrankError) else "the server's log says what went wrong"
-    return problem(sort.status, sort.slug, sort.title, detail, retry_after_s=sort.retry_after_s)
+    faults = error.faults if isinstance(error, PayloadInvalid) else ()
+    return problem(sort.status, sort.slug, sort.title, detail, retry_after_s=sort.retry_after_s, faults=faults)
 
 
-def problem(status: int, slug: str, title: str, detail: str, *, retry_after_s: int = 0) -> Answer:
+def problem(status: int, slug: str, title: str, detail: str, *, retry_after_s: int = 0, faults: Sequence[Fault] = ()) -> Answer:
     """A response with a `Problem` in it."""
-    body = msgspec.json.encode(Problem(f"urn:cabrank:{slug}", title, int(status), detail))
+    body = msgspec.json.encode(Problem(f"{PREFIX}{slug}", title, int(status), detail, faults))
     return Answer(int(status), body, PROBLEM_JSON, retry_after_s)

@@ -16,7 +16,8 @@ from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Submission
 
 ACCEPTED = 202
 JOBS_PATH = "/jobs/"
-OWN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+OWN_PATHS = frozenset({"healthz", "readyz", "metrics", "openapi.json", "docs", "queues"})
+"""First parts of the paths that the server needs itself, beside `/jobs`."""
 
 
 class Entrance(Protocol):
@@ -139,8 +140,8 @@ class Reception:
 
 def _entrances(dispatcher: Dispatcher) -> list[tuple[str, Entrance]]:
     app, drafts, prefix = dispatcher.app, dispatcher.drafts, dispatcher.engine.handles.prefix
-    if taken := OWN_PATHS & app.documents.keys():
-        raise RegistrationError(f"document path {', '.join(sorted(taken))} is the server's own: give it another")
+    if taken := [path for path in app.documents if path.split("/")[1] in OWN_PATHS]:
+        raise RegistrationError(f"document path {', '.join(taken)} is the server's own: give it another")
     limit = dispatcher.settings.payload_limit
     return [
         *((JOBS_PATH + name, JobEntrance(handler, drafts, prefix=prefix, limit=limit)) for name, handler in app.handlers.items()),

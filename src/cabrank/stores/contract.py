@@ -59,17 +59,19 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     """What a holder can take of one queue: at most `jobs` leases with at most `bytes` of payload.
 
     Of these, `idle` start at once; only those may be jobs that were there when a process died. `alone`: nothing runs in this
-    holder's process, so a suspect (`SUSPECT_CRASHES`) may come, and then it comes alone.
+    holder's process, so a suspect (`SUSPECT_CRASHES`) may come, and then it comes alone. `isolated`: its workers are processes of
+    their own, so a suspect comes as any other job that was there when one died.
     """
 
     jobs: int
     bytes: int
     idle: int
     alone: bool = False
+    isolated: bool = False
 
     def takes(self, taken: int, size: int, crashes: int) -> bool:
         """Whether it takes one more job with `crashes`, which would make it `taken` + 1 jobs with `size` bytes."""
-        if crashes >= SUSPECT_CRASHES:
+        if crashes >= SUSPECT_CRASHES and not self.isolated:
             return False
         return taken < (self.idle if crashes else self.jobs) and (size <= self.bytes or not taken)
 
@@ -88,6 +90,18 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cancels: Sequence[tuple[int, int]] = ()
     next_due_s: float | None = None
     suspect: bool = False
+
+
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """What came through other holders.
+
+    `work`: something may have become claimable, or room may have come. `cancelled`: a running job may have been cancelled, and its
+    holder learns it with its next turn. `ended` are the jobs that ended, None: any may have.
+    """
+
+    work: bool = True
+    cancelled: bool = True
+    ended: Collection[int] | None = None
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,8 +190,8 @@ class Store(Protocol):
         """
         ...
 
-    async def arrival(self) -> None:
-        """Return when something may have become claimable, or room may have come, through another holder. May return for nothing."""
+    async def arrival(self) -> Arrival:
+        """Wait until something came through another holder, since the last call returned. May return for nothing."""
         ...
 
 

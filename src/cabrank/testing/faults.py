@@ -13,7 +13,20 @@ import msgspec
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
 from cabrank.job import Settlement
-from cabrank.stores.contract import BROWSED, Capabilities, InspectedStore, JobFilter, JobRecord, Page, Submission, Tally, Terms, Turn, Want
+from cabrank.stores.contract import (
+    BROWSED,
+    Arrival,
+    Capabilities,
+    InspectedStore,
+    JobFilter,
+    JobRecord,
+    Page,
+    Submission,
+    Tally,
+    Terms,
+    Turn,
+    Want,
+)
 from cabrank.stores.memory import MemoryStore
 
 T = TypeVar("T")
@@ -123,10 +136,11 @@ class FaultyStore:
         """As the store, over the bad connection."""
         return await self._call(lambda: self._store.turn(number, new=new, settlements=settlements, want=want))
 
-    async def arrival(self) -> None:
+    async def arrival(self) -> Arrival:
         """As the store; what arrives while the holder is frozen is seen afterwards."""
-        await self._store.arrival()
+        arrival = await self._store.arrival()
         await self._travel()
+        return arrival
 
     async def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:
         """As the store, over the bad connection."""

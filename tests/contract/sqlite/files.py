@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Generator
 from pathlib import Path
@@ -36,6 +37,10 @@ class Files:
         assert writer
         assert questions
         store._ledger = store._reader = store._writer = store._questions = None
+        bell, store._bell = store._bell, None
+        if bell is not None:
+            asyncio.get_running_loop().remove_reader(bell._socket)
+            bell._socket.close()
         assert ledger._holders._life
         ledger._holders._life.close()
         ledger._lock.close()

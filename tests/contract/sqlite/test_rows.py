@@ -91,13 +91,13 @@ async def test_a_queue_is_bounded_in_bytes(files: Files, one: Opened) -> None:
 
 async def test_the_counts_are_those_of_the_rows(files: Files, one: Opened) -> None:
     """After every way in and out."""
-    leases = await one.run(*one.jobs(8, payload=b"[1]"))
+    leases = await one.run(*one.jobs(len(SETTLED), payload=b"[1]"))
     for lease, cause in zip(leases, SETTLED, strict=True):
         await one.settle([lease], cause)
     waiting = one.jobs(3, payload=b"[22]")
     await one.submit(*waiting)
     await one.store.cancel(waiting[0].id)
-    await one.store.reopen(leases[4].job.id)
+    await one.store.reopen(leases[SETTLED.index(Cause.GAVE_UP)].job.id)
     await one.claim(2)
     with files.outside() as connection:
         counted = connection.execute("select waiting, waiting_bytes from queue where name = 'line'").fetchall()

@@ -242,7 +242,8 @@ class Ledger:
         if after(State.RUNNING, cause) is State.WAITING:
             self._return(lease, cause, settlement.after_s, settlement.error)
         else:
-            self._shelve(lease, after(State.RUNNING, cause), settlement.reason, settlement.error, failed=cause is Cause.GAVE_UP)
+            failed, crashed = cause is Cause.GAVE_UP, cause is Cause.WORKER_LOST
+            self._shelve(lease, after(State.RUNNING, cause), settlement.reason, settlement.error, failed=failed, crashed=crashed)
         return True
 
     def apart(self) -> list[Run | Shelved]:
@@ -281,7 +282,7 @@ class Ledger:
     def _return(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
         """Let a job wait again, unless somebody cancelled it while it ran."""
         if lease.job.id in self.cancelling:
-            self._shelve(lease, State.CANCELLED, "", "")
+            self._shelve(lease, State.CANCELLED, "", "", failed=cause is Cause.RETRIED, crashed=cause is Cause.CRASHED)
         else:
             self._put_back(lease, cause, after_s, error)
 

@@ -17,6 +17,7 @@ from cabrank.stores.contract import (
     BROWSED,
     SUSPECT_CRASHES,
     Admission,
+    Arrival,
     Capabilities,
     JobFilter,
     JobRecord,
@@ -103,11 +104,12 @@ class MemoryStore:
             self.ledger.tell(self.holder)
         return turn
 
-    async def arrival(self) -> None:
+    async def arrival(self) -> Arrival:
         """Wait for another holder's turn."""
         assert self._arrived is not None  # noqa: S101
         await self._arrived.wait()
         self._arrived.clear()
+        return Arrival()
 
     def _watch(self, holder: int) -> None:
         if holder != self.holder and self._arrived is not None:

@@ -121,6 +121,7 @@ class Admitter:
         if not limited:
             return jobs
         later_at = self._lines.insert(limited, self._now)
+        self._opening.aroused = True
         self._opening.lines = self._lines
         if later_at is not None:
             self._opening.later_at = min(later_at, self._opening.later_at or later_at)
@@ -164,6 +165,7 @@ class Admitter:
         later = first.due_at > self._now
         phase = Phase.RUNNING if running else Phase.LATER if later else Phase.READY
         queue = self._queues.number(first.queue)
+        self._opening.aroused = self._opening.aroused or not running
         if later:
             self._opening.later_at = min(first.due_at, self._opening.later_at or first.due_at)
         elif not running:

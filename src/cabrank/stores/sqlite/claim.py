@@ -29,6 +29,7 @@ def promote(connection: apsw.Connection, opening: Opening, now: float) -> None:
     if opening.lines is not None:
         opening.lines.promote(now)
     connection.execute(sql.PROMOTE, (now,))
+    opening.aroused = True
     opening.later_at = connection.execute(sql.NEXT_DUE).get
     for waiting in opening.queues.values():
         waiting.ready = waiting.ready or waiting.jobs > 0

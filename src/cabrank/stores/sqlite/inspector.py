@@ -22,6 +22,7 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self._connection: apsw.Connection = open_reader(path)
+        self._seen = 0
 
     def close(self) -> None:
         """Close the connection."""
@@ -51,6 +52,7 @@ class Reader:
             for name, waiting, size, running, dead, held in rows
         }
 
-    def version(self) -> int:
-        """A number that changes when another connection has committed."""
-        return int(str(self._connection.execute("pragma data_version").get))
+    def anything_new(self) -> bool:
+        """Whether another connection has committed since the last call."""
+        seen, self._seen = self._seen, int(str(self._connection.execute("pragma data_version").get))
+        return seen != self._seen

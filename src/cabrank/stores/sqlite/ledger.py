@@ -13,10 +13,12 @@ import apsw
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable, StoreUnusable
 from cabrank.job import Lease, Settlement
-from cabrank.stores.contract import ID_BLOCK, Submission, Terms, Turn, Want
+from cabrank.settings import STORE_BOUND
+from cabrank.stores.contract import ID_BLOCK, Arrival, Submission, Terms, Turn, Want
 from cabrank.stores.sqlite import counts, kept, settle
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.admit import Admitter
+from cabrank.stores.sqlite.bell import agreed_folder
 from cabrank.stores.sqlite.claim import Claimer, promote
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.holders import Holders, boot
@@ -52,15 +54,28 @@ class Ledger:
         self._sweep_at = 0.0
         self._prune_at = 0.0
         self._swept = False
-        with self._lock.held():
+        with self._lock.held_soon():
             self._connect()
             self._holders = Holders(self._connection, self._folder, terms, self._handlers, self._lines)
             with self._transaction():
                 self._holders.register()
                 self._holders.take_back(clock.now())
                 self._prune()
+                self.bell_folder = agreed_folder(self._connection)
             self._holders.tidy()
+        self.news = Arrival(work=False, cancelled=False, ended=())
+        """What the last turn did that may concern other holders; the jobs that it ended are not in it, unless they may be any."""
         self.prefix = str(self._connection.execute(sql.PREFIX).get)
+
+    @property
+    def waits_for_another(self) -> bool:
+        """Whether it stands behind another process's turn. Asked from other threads."""
+        return self._lock.waiting
+
+    def agree_on_folder(self) -> None:
+        """Look again for the folder of the sockets by which processes wake each other."""
+        with self._held(), self._transaction():
+            self.bell_folder = agreed_folder(self._connection)
 
     def close(self) -> None:
         """Give back what is held and close the file."""
@@ -157,6 +172,7 @@ class Ledger:
         )
         admitted, leases = admitter.admit(new, want) if new else ([], [])
         leases = suspect or leases + self._claim(want, leases, opening)
+        self.news = self._what_is_new(opening)
         counts.write(connection, opening)
         return Turn(
             admitted=admitted,
@@ -165,6 +181,21 @@ class Ledger:
             cancels=[*cancelled, *self._cancels()] if opening.cancelling else (),
             next_due_s=self._next_due_s(opening, now, want),
             suspect=opening.suspect,
+        )
+
+    def _what_is_new(self, opening: Opening) -> Arrival:
+        """What other holders may want to know of this turn: jobs that it left for them, room that it made, what it took from the dead."""
+        if self._swept:
+            return Arrival()
+        left = opening.aroused and any((waiting.ready or waiting.in_line) and waiting.jobs > 0 for waiting in opening.queues.values())
+        return Arrival(work=left or self._made_room(opening), cancelled=False, ended=())
+
+    def _made_room(self, opening: Opening) -> bool:
+        """Whether a queue that was more than half full is less full now: somebody may wait for that."""
+        settings, name = self._terms.settings, self._queues.name
+        return any(
+            waiting.jobs < waiting.written[0] and waiting.written[0] * 2 > settings.bound_of(name(number), STORE_BOUND).jobs
+            for number, waiting in opening.queues.items()
         )
 
     @staticmethod

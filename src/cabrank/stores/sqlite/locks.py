@@ -50,6 +50,11 @@ class FileLock:
             time.sleep(PAUSES_S[min(attempt, len(PAUSES_S) - 1)])
             attempt += 1
 
+    def wait(self) -> None:
+        """Take the lock, however long that takes: the kernel wakes this thread when its turn has come."""
+        if not self.take_if_free():
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+
     def release(self) -> None:
         """Let the lock go."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
@@ -67,10 +72,27 @@ class TurnLock:
     def __init__(self, folder: Path) -> None:
         self._next = FileLock(folder / "next")
         self._turn = FileLock(folder / "turn")
+        self.waiting = False
+        """Whether this process waits for another one's turn to end."""
 
     @contextlib.contextmanager
     def held(self) -> Generator[None, None, None]:
-        """Hold the turn.
+        """Hold the turn. It waits in the kernel, so whoever must not wait for ever does not call this in its own thread."""
+        self.waiting = True
+        self._next.wait()
+        try:
+            self._turn.wait()
+        finally:
+            self._next.release()
+            self.waiting = False
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    @contextlib.contextmanager
+    def held_soon(self) -> Generator[None, None, None]:
+        """Hold the turn, or give up after `WAIT_S`.
 
         Raises:
             StoreUnavailable: it could not be had in time.

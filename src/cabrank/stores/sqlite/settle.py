@@ -33,6 +33,7 @@ class _Return(msgspec.Struct, array_like=True):
     due_at: float
     phase: int
     failed: int
+    crashed: int
 
 
 class _Shelve(msgspec.Struct, array_like=True):
@@ -42,6 +43,7 @@ class _Shelve(msgspec.Struct, array_like=True):
     run: int
     phase: int
     failed: int
+    crashed: int
 
 
 class _Note(msgspec.Struct, array_like=True):
@@ -97,7 +99,17 @@ def _finish(connection: apsw.Connection, returned: Sequence[Settlement]) -> None
 
 
 def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: Opening, now: float) -> None:
-    rows = [_Return(s.id, s.run, now + s.after_s, Phase.LATER if s.after_s > 0 else Phase.READY, s.cause is Cause.RETRIED) for s in back]
+    rows = [
+        _Return(
+            s.id,
+            s.run,
+            now + s.after_s,
+            Phase.LATER if s.after_s > 0 else Phase.READY,
+            s.cause is Cause.RETRIED,
+            s.cause is Cause.CRASHED,
+        )
+        for s in back
+    ]
     connection.execute(
         sql.PUT_BACK,
         (_json(rows),),
@@ -110,6 +122,7 @@ def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: 
     for queue, jobs, size in msgspec.json.decode(str(counted), type=list[tuple[int, int, int]]):
         opening.queue(queue).add(jobs, size)
         opening.queue(queue).ready = True
+    opening.aroused = True
     if opening.lines is not None:
         opening.lines.come_back([s.id for s in back])
     later = min((row.due_at for row in rows if row.phase == Phase.LATER), default=None)
@@ -125,6 +138,7 @@ def _shelve(connection: apsw.Connection, shelved: Sequence[Settlement]) -> None:
             s.run,
             SHELF_OF.get(after(State.RUNNING, s.cause), Phase.CANCELLED),
             s.cause in (Cause.GAVE_UP, Cause.RETRIED),
+            s.cause in (Cause.WORKER_LOST, Cause.CRASHED),
         )
         for s in shelved
     ]

@@ -90,11 +90,13 @@ CANCELS = f"select id, run from cancelling natural join job where phase = {RUNNI
 STILL_RUNNING = f"select json_group_array(json_array(id, run)) from job where phase = {RUNNING} and id in carray(?)"
 FINISH = f"delete from job where id in carray(?) and run = ? and phase = {RUNNING}"
 KEEP_DONE = "insert into done (at, first, last, jobs, ids, results, size) values (?, ?, ?, ?, ?, ?, ?)"
-# [[id, run, due, phase, failures to add], …] as JSON
+# [[id, run, due, phase, failures to add, crashes to add], …] as JSON
 PUT_BACK = f"""
-update job set phase = iif(v.phase = {READY}, {GETS_READY}, v.phase), due_at = v.due_at, failures = failures + v.failed, holder = null
+update job set phase = iif(v.phase = {READY}, {GETS_READY}, v.phase), due_at = v.due_at,
+    failures = failures + v.failed, crashes = crashes + v.crashed, holder = null
 from (
-    select value ->> 0 as id, value ->> 1 as run, value ->> 2 as due_at, value ->> 3 as phase, value ->> 4 as failed from json_each(?)
+    select value ->> 0 as id, value ->> 1 as run, value ->> 2 as due_at, value ->> 3 as phase, value ->> 4 as failed, value ->> 5 as crashed
+    from json_each(?)
 ) as v
 where job.id = v.id and job.run = v.run and job.phase = {RUNNING}
 """
@@ -102,10 +104,12 @@ SIZES = """
 select json_group_array(json_array(queue, jobs, size))
 from (select queue, count(*) as jobs, sum(length(payload)) as size from job where id in carray(?) group by queue)
 """
-# [[id, run, phase, failures to add], …] as JSON
+# [[id, run, phase, failures to add, crashes to add], …] as JSON
 SHELVE = f"""
-update job set phase = v.phase, failures = failures + v.failed, holder = null
-from (select value ->> 0 as id, value ->> 1 as run, value ->> 2 as phase, value ->> 3 as failed from json_each(?)) as v
+update job set phase = v.phase, failures = failures + v.failed, crashes = crashes + v.crashed, holder = null
+from (
+    select value ->> 0 as id, value ->> 1 as run, value ->> 2 as phase, value ->> 3 as failed, value ->> 4 as crashed from json_each(?)
+) as v
 where job.id = v.id and job.run = v.run and job.phase = {RUNNING}
 """
 ANNOTATE = "insert or replace into note (id, at, reason, error) select value ->> 0, ?, value ->> 1, value ->> 2 from json_each(?)"
@@ -165,6 +169,8 @@ OLD_NOTES = "delete from note where at < ? and id not in (select id from job)"
 # ------------------------------------------------------------------------------------------------------------------ people
 
 TAKE_IDS = "update meta set value = value + ? where name = 'next_id' returning value"
+BELL_FOLDER = "select value from meta where name = 'bells'"
+SET_BELL_FOLDER = "insert or replace into meta values ('bells', ?)"
 PREFIX = "select value from meta where name = 'prefix'"
 COUNT_OUT = f"""
 update queue set waiting = waiting - 1, waiting_bytes = waiting_bytes - length(job.payload)

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 import apsw
+import msgspec
 
 from cabrank.clock import Clock
-from cabrank.errors import NotEntered, StoreUnusable, UsedAfterFork
+from cabrank.errors import NotEntered, StoreUnavailable, StoreUnusable, UsedAfterFork
 from cabrank.job import Settlement
 from cabrank.settings import STORE_BOUND
-from cabrank.stores.contract import BROWSED, Capabilities, JobFilter, JobRecord, Page, Submission, Tally, Terms, Turn, Want
+from cabrank.stores.contract import BROWSED, Arrival, Capabilities, JobFilter, JobRecord, Page, Submission, Tally, Terms, Turn, Want
+from cabrank.stores.sqlite.bell import Bell, ended, together
 from cabrank.stores.sqlite.inspector import Reader
 from cabrank.stores.sqlite.ledger import Ledger
+from cabrank.stores.sqlite.locks import WAIT_S
 from cabrank.stores.sqlite.writer import Writer
 
-ARRIVAL_POLL_S = 0.02  # how often other processes' commits are looked for while nothing else happens: a read of 10 µs
+T = TypeVar("T")
+
+POLL_S = 0.25  # how often other processes' commits are looked for, in case a datagram was lost: a read of 10 µs
+DEAF_POLL_S = 0.02  # the same where there are no datagrams
+HANGS = 3  # tries to put a socket into the folder that the last of the others may be about to remove
+CLOSE_S = 5.0  # how long a close waits for a stopped process or a dead disk
+NOTHING = Arrival(work=False, cancelled=False, ended=())
 CAPABILITIES = Capabilities(
     durable=True, shared=True, judges_room=False, bound=STORE_BOUND, promise="committed and fsynced: survives kill -9 and power loss"
 )
@@ -37,7 +48,10 @@ class SqliteStore:
         self._ledger: Ledger | None = None
         self._reader: Reader | None = None
         self._pid = 0
-        self._seen = 0  # the file's version when something last arrived
+        self._bell: Bell | None = None
+        self._came = NOTHING
+        self._arrived = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -56,10 +70,13 @@ class SqliteStore:
         if not self.path.absolute().parent.is_dir():
             raise StoreUnusable(f"{self.path}: there is no folder {self.path.absolute().parent}: make it first")
         self._pid = os.getpid()
+        self._loop = asyncio.get_running_loop()
         self._writer = Writer("cabrank-writer", between=self._renew, every_s=terms.settings.renew_s, now=self._clock.monotonic)
-        self._questions = Writer("cabrank-reader", between=lambda: None, every_s=3_600.0, now=self._clock.monotonic)
         try:
             self._ledger = await self._writer.call(lambda: Ledger(self.path, self._clock, terms, self._rng))
+            self._bell = await self._hang_bell(self._ledger)
+            poll_s = DEAF_POLL_S if self._bell is None else POLL_S
+            self._questions = Writer("cabrank-reader", between=self._poll, every_s=poll_s, now=self._clock.monotonic)
             self._reader = await self._questions.call(lambda: Reader(self.path))
         except BaseException:
             await self.close()
@@ -73,12 +90,16 @@ class SqliteStore:
         writer, self._writer = self._writer, None
         reader, self._reader = self._reader, None
         ledger, self._ledger = self._ledger, None  # before it is closed: from here nothing renews it
+        bell, self._bell = self._bell, None
         await _end(questions, reader)
         await _end(writer, ledger)
+        if bell is not None:
+            bell.ring(Arrival())  # what was given back is for others
+            bell.close()
 
     async def take_ids(self) -> int:
         """A block of ids."""
-        return await self._write().call(self._opened().take_ids)
+        return await self._do(self._opened().take_ids)
 
     def take_room(self, queue: str, jobs: int, size: int) -> bool:
         """Only a turn can judge that: others fill the file too."""
@@ -88,17 +109,19 @@ class SqliteStore:
     async def turn(self, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
         """See `Store.turn`."""
         ledger = self._opened()
-        return await self._write().call(lambda: ledger.turn(number, new, settlements, want))
+        turn, news = await self._do(lambda: (ledger.turn(number, new, settlements, want), ledger.news))
+        if self._bell is not None and (settlements or news.work) and not self._bell.alone:
+            self._bell.ring(msgspec.structs.replace(news, ended=news.ended if news.ended is None else ended(settlements, turn)))
+        return turn
 
-    async def arrival(self) -> None:
-        """Wait until another connection has committed, since the last call returned."""
-        while True:
-            questions = self._ask()
-            await self._clock.sleep(ARRIVAL_POLL_S)
-            version = await questions.call(self._reading().version)
-            if version != self._seen:
-                self._seen = version
-                return
+    async def arrival(self) -> Arrival:
+        """Wait until another process rings, or a look at the file finds that one has committed."""
+        self._ask()
+        await self._arrived.wait()
+        self._ask()
+        self._arrived.clear()
+        came, self._came = self._came, NOTHING
+        return came
 
     async def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:
         """See `Inspector.find`."""
@@ -116,13 +139,50 @@ class SqliteStore:
 
     async def cancel(self, id: int) -> bool:
         """See `Inspector.cancel`."""
-        ledger = self._opened()
-        return bool(await self._write().call(lambda: ledger.change("cancel", id)))
+        return await self._change("cancel", id, Arrival(work=True, cancelled=True, ended=(id,)))
 
     async def reopen(self, id: int) -> bool:
         """See `Inspector.reopen`."""
+        return await self._change("reopen", id, Arrival(work=True, cancelled=False, ended=()))
+
+    async def _change(self, work: str, id: int, news: Arrival) -> bool:
         ledger = self._opened()
-        return bool(await self._write().call(lambda: ledger.change("reopen", id)))
+        changed = await self._do(lambda: ledger.change(work, id))
+        if changed and self._bell is not None:
+            self._bell.ring(news)
+        return bool(changed)
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        """Have the writer do something; a stopped process or a dead disk may keep it from that."""
+        ledger = self._opened()
+
+        def why() -> Exception:
+            if ledger.waits_for_another:
+                return StoreUnavailable(f"{self.path}: another process has held the turn for more than {WAIT_S:g} s: is it stopped?")
+            return StoreUnavailable(f"{self.path}: the disk has not answered for more than {WAIT_S:g} s")
+
+        return await self._write().call(work, within_s=WAIT_S, why=why)
+
+    async def _hang_bell(self, ledger: Ledger) -> Bell | None:
+        """The socket by which others wake this process; None if it cannot be had, and then the file is looked at more often."""
+        for _ in range(HANGS):
+            if not ledger.bell_folder:
+                return None
+            try:
+                return Bell(ledger.bell_folder, self._rng, self._heard)
+            except OSError:  # the last of the others has closed just now, and taken the folder with it
+                await self._do(ledger.agree_on_folder)
+        return None
+
+    def _heard(self, arrival: Arrival) -> None:
+        self._came = together(self._came, arrival)
+        self._arrived.set()
+
+    def _poll(self) -> None:
+        """In the reader's thread: see what no datagram told."""
+        if self._loop is not None and self._reader is not None and self._reader.anything_new():
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                self._loop.call_soon_threadsafe(self._heard, Arrival())
 
     def _renew(self) -> None:
         if self._ledger is not None:
@@ -153,12 +213,14 @@ class SqliteStore:
 
 
 async def _end(writer: Writer | None, owned: Ledger | Reader | None) -> None:
-    """Close what the thread owns, and end the thread."""
+    """Close what the thread owns, and end the thread. One that hangs behind a stopped process or a dead disk is left behind."""
     if writer is None:
         return
     try:
         if owned is not None:
-            await writer.call(owned.close)
+            await writer.call(owned.close, within_s=CLOSE_S)
+    except TimeoutError:
+        pass  # its leases come back when its process ends, or when they run out
     finally:
         writer.stop()
-        await asyncio.to_thread(writer.join)
+        await asyncio.to_thread(writer.join, CLOSE_S)

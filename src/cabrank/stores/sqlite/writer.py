@@ -16,6 +16,7 @@ T = TypeVar("T")
 class _Call(msgspec.Struct):
     work: Callable[[], object]
     done: Callable[[object, BaseException | None], None]
+    given_up: bool = False
 
 
 class Writer:
@@ -29,8 +30,11 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    async def call(self, work: Callable[[], T]) -> T:
-        """Do `work` in the thread; what it returns or raises comes back. A cancel of the caller does not stop the work."""
+    async def call(self, work: Callable[[], T], *, within_s: float | None = None, why: Callable[[], Exception] = TimeoutError) -> T:
+        """Do `work` in the thread; what it returns or raises comes back. A cancel of the caller does not stop the work.
+
+        What has not come back `within_s` seconds raises `why()`. It still ends in the thread if it had begun, else it is left out.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -48,16 +52,29 @@ class Writer:
             except RuntimeError:
                 return  # the loop was closed: nobody waits any more
 
-        self._calls.put(_Call(work, done))
-        return await future
+        call = _Call(work, done)
+
+        def give_up() -> None:
+            call.given_up = True
+            deliver(None, why())
+
+        self._calls.put(call)
+        if within_s is None:
+            return await future
+        timer = loop.call_later(within_s, give_up)
+        try:
+            return await future
+        finally:
+            timer.cancel()
 
     def stop(self) -> None:
         """End the thread when what was asked of it is done."""
         self._calls.put(None)
 
-    def join(self) -> None:
-        """Wait for the thread to end."""
-        self._thread.join()
+    def join(self, within_s: float | None = None) -> bool:
+        """Wait for the thread to end; whether it has."""
+        self._thread.join(within_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         due_at = self._now() + self._every_s
@@ -66,7 +83,8 @@ class Writer:
                 call = self._calls.get(timeout=max(0.0, due_at - self._now()))
                 if call is None:
                     return
-                self._do(call)
+                if not call.given_up:
+                    self._do(call)
             except Empty:
                 pass
             if self._now() >= due_at:

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from cabrank.states import Cause, State
-from cabrank.stores.contract import ID_BLOCK, Verdict
+from cabrank.stores.contract import ID_BLOCK, Arrival, Verdict
 from cabrank.testing.clock import FakeClock
 from cabrank.testing.store_contract.opened import Open, Opened, OpenedContract, ids, submission
 
@@ -120,7 +120,7 @@ class HolderContract(OpenedContract):
             await passed(asyncio.ensure_future(one.store.arrival()), clock)
 
 
-async def passed(waiting: asyncio.Future[None], clock: FakeClock) -> None:
+async def passed(waiting: asyncio.Future[Arrival], clock: FakeClock) -> None:
     """Let time pass until something was noticed."""
     while not waiting.done():
         await clock.advance(0.01)

@@ -21,12 +21,15 @@ SETTLED = (  # what a dispatcher settles runs with
     Cause.RETRIED,
     Cause.SNOOZED,
     Cause.RELEASED,
+    Cause.CRASHED,
     Cause.GAVE_UP,
+    Cause.WORKER_LOST,
     Cause.CANCELLED,
     Cause.DROPPED,
     Cause.UNREADABLE,
 )
 FAILURES = {Cause.RETRIED, Cause.GAVE_UP}
+CRASHES = {Cause.CRASHED, Cause.WORKER_LOST}
 BACK = [cause for cause in SETTLED if TRANSITIONS[State.RUNNING, cause] is State.WAITING]
 
 
@@ -41,10 +44,10 @@ class SettlementContract(OpenedContract):
         record = await one.find(lease.job.id)
         assert record.state is TRANSITIONS[State.RUNNING, cause]
         if cause is not Cause.RETURNED:
-            assert (record.run, record.failures, record.crashes) == (1, cause in FAILURES, 0)
+            assert (record.run, record.failures, record.crashes) == (1, cause in FAILURES, cause in CRASHES)
         tally = await one.tally()
         counted = (tally.waiting, tally.running, tally.dead, tally.held)
-        assert counted == (cause in BACK, 0, cause is Cause.GAVE_UP, cause is Cause.UNREADABLE)
+        assert counted == (cause in BACK, 0, TRANSITIONS[State.RUNNING, cause] is State.DEAD, cause is Cause.UNREADABLE)
 
     @pytest.mark.parametrize("cause", BACK)
     async def test_a_job_that_waits_again_is_leased_for_its_next_run(self, one: Opened, cause: Cause) -> None:
@@ -52,7 +55,7 @@ class SettlementContract(OpenedContract):
         await one.settle([first], cause)
         [second] = await one.claim()
         assert (second.job.id, second.job.payload) == (first.job.id, b"[7]")
-        assert (second.run, second.failures) == (2, cause in FAILURES)
+        assert (second.run, second.failures, second.crashes) == (2, cause in FAILURES, cause in CRASHES)
 
     @pytest.mark.parametrize("cause", [Cause.RETRIED, Cause.SNOOZED])
     async def test_it_waits_as_long_as_the_settlement_says(self, one: Opened, clock: FakeClock, cause: Cause) -> None:

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from cabrank.job import Lease
 from cabrank.settings import MIB
-from cabrank.states import State
+from cabrank.states import Cause, State
 from cabrank.stores.contract import SUSPECT_CRASHES, Want
 from cabrank.testing.store_contract.opened import PLENTY, QUEUE, Open, Opened, OpenedContract, ids, needs_sharing, submission
 
 BUSY = Want(jobs=10, bytes=MIB, idle=10, alone=False)
 ALONE = Want(jobs=10, bytes=MIB, idle=10, alone=True)
+ISOLATED = Want(jobs=10, bytes=MIB, idle=10, isolated=True)
 
 
 async def crash(open_holder: Open, jobs: list[int], times: int) -> None:
@@ -79,6 +83,18 @@ class SuspectContract(OpenedContract):
         await survivor.submit(ordinary)
         turn = await survivor.turn(want={"else": ALONE, QUEUE: ALONE})
         assert ids(turn.leases) == [suspect.id]
+
+    async def test_where_every_worker_is_a_process_a_suspect_comes_as_any_other(self, one: Opened) -> None:
+        suspect, new = one.jobs(2)
+        leases: Sequence[Lease] = await one.run(suspect)
+        for _ in range(SUSPECT_CRASHES):
+            await one.settle(leases, Cause.CRASHED)
+            leases = (await one.turn(want=ISOLATED)).leases
+        await one.settle(leases, Cause.RELEASED)
+        await one.submit(new)
+        turn = await one.turn(want=ISOLATED)
+        assert {(lease.job.id, lease.crashes) for lease in turn.leases} == {(suspect.id, SUSPECT_CRASHES), (new.id, 0)}
+        assert not turn.suspect
 
     async def test_a_job_that_crashed_too_often_is_dead(self, one: Opened, open_holder: Open) -> None:
         needs_sharing(one)

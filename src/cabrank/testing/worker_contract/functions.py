@@ -88,10 +88,10 @@ def where() -> tuple[int, int]:
 
 def held(entered: str, opened: str) -> str:
     """Waits at a `Gate`, given as the paths of its two pipes."""
-    with open(entered, "wb", buffering=0) as pipe:  # noqa: PTH123 -- a pipe, not a file
-        pipe.write(b"x")
-    with open(opened, "rb", buffering=0) as pipe:  # noqa: PTH123
-        pipe.read(1)
+    with open(opened, "rb", buffering=0) as gate:  # noqa: PTH123 -- a pipe, opened first: the gate may close once this is known here
+        with open(entered, "wb", buffering=0) as pipe:  # noqa: PTH123
+            pipe.write(b"x")
+        gate.read(1)
     return "let through"
 
 

@@ -1,0 +1,63 @@
+"""What answers say, as types: so that `/openapi.json` describes what is sent."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cabrank.job import text_id
+from cabrank.states import State
+from cabrank.stores.contract import JobRecord
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The 202 to one job."""
+
+    id: str
+
+
+class AcceptedAll(msgspec.Struct, frozen=True):
+    """The 202 to several jobs, in their order."""
+
+    ids: list[str]
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """`GET /readyz`. `acknowledged` says what a 202 means."""
+
+    ready: bool
+    acknowledged: str
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`GET /jobs/{id}`. Null is what is not known of a finished job any more; what says nothing is left out."""
+
+    id: str
+    handler: str | None
+    state: State
+    queue: str | None
+    run: int = 0
+    failures: int = 0
+    crashes: int = 0
+    due_at: float | msgspec.UnsetType = msgspec.UNSET
+    changed_at: float | msgspec.UnsetType = msgspec.UNSET
+    reason: str = ""
+    error: str = ""
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+def job_view(record: JobRecord, prefix: str) -> JobView:
+    """What is said of a job."""
+    return JobView(
+        id=text_id(prefix, record.id),
+        handler=record.handler or None,
+        state=record.state,
+        queue=record.queue or None,
+        run=record.run,
+        failures=record.failures,
+        crashes=record.crashes,
+        due_at=record.due_at or msgspec.UNSET,
+        changed_at=record.changed_at or msgspec.UNSET,
+        reason=record.reason,
+        error=record.error,
+        result=msgspec.Raw(record.result or b"null") if record.state is State.DONE else msgspec.UNSET,
+    )
