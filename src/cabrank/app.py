@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from types import FunctionType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
@@ -253,6 +254,8 @@ def _kind(function: Callable[..., object], said: str | None) -> Kind:
 
 def is_async(function: Callable[..., object]) -> bool:
     """Whether calling `function` gives a coroutine."""
+    if function.__class__ is FunctionType and function.__code__.co_flags & inspect.CO_COROUTINE:  # what nearly all are, found quickly
+        return True
     if inspect.iscoroutinefunction(function):
         return True
     return not inspect.isfunction(function) and inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 -- its own method, not whether it can be called

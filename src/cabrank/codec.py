@@ -41,7 +41,7 @@ class PayloadCodec:
             raise RegistrationError(f"{_name(function)}: a parameter's type cannot be decoded from JSON: {error}") from error
         self._encode = msgspec.json.Encoder(enc_hook=foreign.encode).encode
         # An argument of exactly this class needs no check beyond being encodable.
-        self._exact = self.wire if len(self.names) == 1 and isinstance(self.wire, type) and issubclass(self.wire, msgspec.Struct) else None
+        self._exact = self.wire if len(self.names) == 1 and _comes_back(self.wire) else None
 
     def encode(self, args: tuple[Any, ...]) -> bytes:
         """The payload for these arguments.
@@ -68,6 +68,16 @@ class PayloadCodec:
             return [encode(item) if item.__class__ is exact else self.encode((item,)) for item in items]
         except UNENCODABLE as error:
             raise PayloadInvalid(f"it cannot be encoded as JSON: {error}") from None
+
+    def size_of_each(self, items: Sequence[Any]) -> int | None:
+        """The bytes of the payloads of calls with one argument each; None if that is not known before each was encoded.
+
+        Raises:
+            PayloadInvalid: they cannot be encoded as JSON.
+        """
+        if set(map(type, items)) != {self._exact}:
+            return None
+        return len(self._encoded(items)) - len(items) - 1  # brackets and commas
 
     def decode(self, payload: bytes) -> tuple[Any, ...]:
         """The arguments that `payload` stands for.
@@ -122,6 +132,11 @@ class PayloadCodec:
         count, required = len(self.names), self.required
         listed = f" ({', '.join(self.names)})" if count else ""
         return f"{count} arguments{listed}" if count == required else f"{required} to {count} arguments{listed}"
+
+
+def _comes_back(wire: Any) -> bool:
+    """Whether what is encoded from an instance of exactly this type decodes to an equal one."""
+    return isinstance(wire, type) and (wire in {int, str, bool} or issubclass(wire, msgspec.Struct))
 
 
 def _positional(function: Callable[..., object]) -> tuple[Sequence[inspect.Parameter], dict[str, Any]]:

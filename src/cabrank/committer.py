@@ -11,12 +11,14 @@ from typing import Protocol
 
 import msgspec
 
+from cabrank.block import Block, Leases
 from cabrank.clock import Clock
 from cabrank.errors import CabrankError, StoreUnavailable
 from cabrank.events import Counters, Events, JobsAdmitted, JobsClaimed, JobsSettled, LeasesLost, TurnFailed
 from cabrank.job import Job, Lease, Settlement
+from cabrank.pending import Pending
 from cabrank.states import TRANSITIONS, Cause, State
-from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Arrival, Store, Submission, Turn, Verdict, Want
+from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Arrival, Returned, Store, Submission, Turn, Verdict, Want
 
 AGAIN_BASE_S, AGAIN_CAP_S = 0.02, 2.0  # wait before a turn is sent again, full jitter: a store that restarts is found within 2 s
 
@@ -30,7 +32,7 @@ class Claimant(Protocol):
         """What it can take now, by queue."""
         ...
 
-    def accept(self, leases: Sequence[Lease]) -> None:
+    def accept(self, leases: Sequence[Lease | Leases]) -> None:
         """Take these."""
         ...
 
@@ -58,19 +60,21 @@ class Offer(msgspec.Struct):
     @property
     def queue(self) -> str:
         """The queue in whose line it stands when there is no room."""
-        return self.submission.jobs[0].queue
+        jobs = self.submission.jobs
+        return jobs.queue if isinstance(jobs, Block) else jobs[0].queue
 
 
 class Batch(msgspec.Struct):
     """What one turn carries."""
 
     offers: list[Offer]
-    slice: list[Job]
+    slice: list[Sequence[Job]]
     settlements: list[Settlement]
+    returned: Returned
 
 
 class Committer:
-    """Owns the store while it is open. `offer` and `settle` are plain calls; what they bring goes with the next turn."""
+    """Owns the store while it is open. What `offer` and `pending` bring goes with the next turn."""
 
     def __init__(
         self,
@@ -80,7 +84,7 @@ class Committer:
         rng: Random,
         events: Events,
         counters: Counters,
-        settled: Callable[[Sequence[Settlement]], None],
+        settled: Callable[[Returned, Sequence[Settlement]], None],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -91,8 +95,7 @@ class Committer:
         self._claimant: Claimant | None = None
         self._offers: deque[Offer] = deque()
         self._lines: dict[str, deque[Offer]] = {}  # who waits for room, by queue
-        self._slice: list[Job] = []
-        self._settlements: list[Settlement] = []
+        self.pending = Pending(self.tell)
         self._number = 0
         self._awake: asyncio.Future[None] | None = None
         self._woken = False
@@ -123,15 +126,8 @@ class Committer:
         self._place(Offer(submission, answered, patient, size, wanted))
         self.wake()
 
-    def add(self, jobs: Sequence[Job]) -> None:
-        """Take jobs to the store for which `Store.take_room` found room. There is nothing to wait for."""
-        self._slice.extend(jobs)
-        if not self._woken:
-            self.wake()
-
-    def settle(self, settlement: Settlement) -> None:
-        """Record `settlement` with the next turn."""
-        self._settlements.append(settlement)
+    def tell(self) -> None:
+        """Something came for the next turn."""
         if not self._woken:
             self.wake()
 
@@ -143,7 +139,7 @@ class Committer:
 
     async def caught_up(self) -> None:
         """Return when the store has what `add` brought; such a store takes its turns without being waited for."""
-        while self._slice and not self._finishing:
+        while self.pending.jobs and not self._finishing:
             await self._clock.sleep(0)
 
     def in_line(self, queue: str) -> bool:
@@ -153,7 +149,7 @@ class Committer:
     @property
     def idle(self) -> bool:
         """Whether nothing is on its way."""
-        return not (self._offers or self._lines or self._slice or self._settlements or self._in_flight)
+        return not (self._offers or self._lines or self.pending or self._in_flight)
 
     def finish(self, *, refuse: CabrankError) -> None:
         """Let `run` return when all that came is recorded. Who waits for room is told `refuse`."""
@@ -218,9 +214,9 @@ class Committer:
 
     def _gather(self) -> Batch:
         """The next turn's load: who waited for room first, then who came since, up to the bounds of a turn."""
-        settlements, self._settlements = self._settlements[:TURN_ROWS], self._settlements[TURN_ROWS:]
-        slice_, self._slice = self._slice[:TURN_ROWS], self._slice[TURN_ROWS:]
-        rows, size = len(settlements) + len(slice_), 0
+        settlements, returned = self.pending.take_ended()
+        slice_ = self.pending.take_jobs()
+        rows, size = len(settlements) + sum(map(len, returned.values())) + sum(map(len, slice_)), 0
         offers: list[Offer] = []
         if self._lines:  # who came while the first in line was being refused stands behind it
             came, self._offers = self._offers, deque()
@@ -236,9 +232,9 @@ class Committer:
                 size += offer.size
         self._lines = {queue: line for queue, line in self._lines.items() if line}
         self._room = False
-        if self._slice or self._settlements or self._offers or self._finishing:
+        if self.pending or self._offers or self._finishing:
             self._woken = True  # the last turn has nothing behind it that would wake `run` to see that all is done
-        return Batch(offers, slice_, settlements)
+        return Batch(offers, slice_, settlements, returned)
 
     def _place(self, offer: Offer) -> None:
         (self._lines.get(offer.queue, self._offers) if offer.patient else self._offers).append(offer)
@@ -247,14 +243,13 @@ class Committer:
         """Send the turn until it is answered: its number makes that harmless."""
         want: Mapping[str, Want] = self._claimant.wants() if self._claimant is not None and not self._finishing else {}
         new = [offer.submission for offer in batch.offers]
-        if batch.slice:
-            new.append(Submission(jobs=batch.slice, has_room=True))
+        new += [Submission(jobs=jobs, has_room=True) for jobs in batch.slice]
         self._number += 1
         self._counters.turns += 1
         failed = 0
         while True:
             try:
-                turn = await self._store.turn(self._number, new=new, settlements=batch.settlements, want=want)
+                turn = await self._store.turn(self._number, new=new, settlements=batch.settlements, want=want, returned=batch.returned)
             except StoreUnavailable as error:
                 failed += 1
                 if not await self._again(error, failed):
@@ -286,29 +281,30 @@ class Committer:
 
     def _deliver(self, batch: Batch, turn: Turn) -> None:
         """Tell everybody what the turn did, in the order of the route: settled, admitted, claimed."""
-        if batch.settlements:
-            self._tell_settled(batch.settlements, turn)
+        if batch.settlements or batch.returned:
+            self._tell_settled(batch.returned, batch.settlements, turn)
         self._tell_admitted(batch, turn.admitted)
-        if turn.leases:
+        if turn.claimed:
             self._room = True
             if self._claimant is not None:
-                self._claimant.accept(turn.leases)
+                self._claimant.accept(turn.claimed)
             if self._events:
-                self._events.publish(JobsClaimed(turn.leases))
+                self._events.publish(JobsClaimed(turn.claimed))
         if self._claimant is not None:
             self._claimant.make_way(turn.suspect)
             if turn.cancels:
                 self._claimant.lose(turn.cancels)
-        if self._room and self._lines:
+        if turn.claimed and self._lines:  # there is room now; what was settled alone goes on waiting for a turn
             self.wake()
         self._wake_when_due(turn.next_due_s)
 
-    def _tell_settled(self, settlements: Sequence[Settlement], turn: Turn) -> None:
+    def _tell_settled(self, returned: Returned, settlements: Sequence[Settlement], turn: Turn) -> None:
         self._room = True
         if turn.lost:
             self._counters.lost += len(turn.lost)
             gone = frozenset(turn.lost)
             settlements = [settlement for settlement in settlements if (settlement.id, settlement.run) not in gone]
+            returned = {run: [id for id in ids if (id, run) not in gone] for run, ids in returned.items()}
             if self._events:
                 self._events.publish(LeasesLost(turn.lost))
         if turn.cancels:
@@ -319,13 +315,14 @@ class Committer:
                 else settlement
                 for settlement in settlements
             ]
+        self._counters.done += sum(map(len, returned.values()))
         _count(self._counters, settlements)
-        self._settled(settlements)
+        self._settled(returned, settlements)
         if self._events:
-            self._events.publish(JobsSettled(settlements))
+            self._events.publish(JobsSettled(returned, settlements))
 
     def _tell_admitted(self, batch: Batch, admitted: Sequence[Admission]) -> None:
-        stored: list[Sequence[Job]] = [batch.slice]
+        stored: list[Sequence[Job]] = list(batch.slice)
         refused: list[Offer] = []
         answers: list[tuple[Answered, Admission]] = []
         for offer, admission in zip(batch.offers, admitted, strict=False):
@@ -345,8 +342,8 @@ class Committer:
         self._counters.admitted += sum(map(len, stored))
         for offer in reversed(refused):
             self._lines.setdefault(offer.queue, deque()).appendleft(offer)
-        if self._events and any(stored):
-            self._events.publish(JobsAdmitted([job for jobs in stored for job in jobs]))
+        if self._events and stored:
+            self._events.publish(JobsAdmitted(stored))
 
 
 def _answer(answers: Sequence[tuple[Answered, Admission]]) -> None:

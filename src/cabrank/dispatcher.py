@@ -7,24 +7,23 @@ import contextvars
 import os
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from operator import attrgetter
 from random import Random
 from typing import Self, assert_never
 
 from cabrank.app import App
+from cabrank.block import Leases, granted, queue_of
 from cabrank.clock import Clock
 from cabrank.errors import RegistrationError
 from cabrank.events import Counters, logger
 from cabrank.inject import Resources
 from cabrank.intake import Intake
-from cabrank.job import Lease, Settlement
+from cabrank.job import Lease
 from cabrank.policy import RETURNED_NONE, Interrupted, Outcome
 from cabrank.pool import WorkerPool
 from cabrank.queue import RUNNING_IN, JobQueue
 from cabrank.root import STUBBORN_S, outlast
 from cabrank.settings import Kind, PerQueue, Settings
 from cabrank.settling import settle
-from cabrank.states import Cause
 from cabrank.stores.contract import SUSPECT_CRASHES, InspectedStore, Want
 from cabrank.upkeep import Duty
 from cabrank.workers.contract import Calls, Spawner, Worker
@@ -34,8 +33,6 @@ from cabrank.workers.thread import LeftBehind, ThreadWorker
 TIMEOUT_SWEEP_S = 0.05  # how exactly timeouts are kept: one look at what runs, not a timer for each job
 NO_PROCESSES = "process workers come in a later version: leave `kind` out, and the function runs on a thread"
 JOIN_POLL_S = 0.5  # how often `join` asks the store when nothing is settled here
-
-_queue_of = attrgetter("job.queue")
 
 
 class WorkerKinds:
@@ -89,7 +86,8 @@ class Dispatcher(Intake):
         self._resources = Resources()
         self._calls = Calls(self.app.handlers)
         self._working: list[asyncio.Task[None]] = []
-        self._settle = self.engine.committer.settle
+        self._settle = self.engine.committer.pending.settle
+        self._returned = self.engine.committer.pending.returned
         self._stopping = False
         self._suspect_waits = False
         self._suspect_runs = False
@@ -147,13 +145,13 @@ class Dispatcher(Intake):
             return {}
         return {queue: want for queue, pool in self.pools.items() if (want := pool.want(alone=alone)).jobs}
 
-    def accept(self, leases: Sequence[Lease]) -> None:
+    def accept(self, leases: Sequence[Lease | Leases]) -> None:
         """Put claimed jobs into their queues, or give them back if they came too late."""
         if self._stopping:
-            for lease in leases:
+            for lease in granted(leases):
                 self._report(lease, Interrupted())
             return
-        for queue, its in groupby(leases, key=_queue_of):
+        for queue, its in groupby(leases, key=queue_of):
             self.pools[queue].accept(tuple(its))
         self._suspect_runs = leases[0].crashes >= SUSPECT_CRASHES  # it never comes together with another
 
@@ -174,6 +172,8 @@ class Dispatcher(Intake):
             waiting,
             clock=self.clock,
             report=self._report,
+            returned=self.engine.committer.pending.first_runs.append,
+            tell=self.engine.committer.tell,
             timeout_of=self._timeout_of,
             freed=self.engine.committer.wake,
             stubborn=self._tell_of,
@@ -196,7 +196,7 @@ class Dispatcher(Intake):
 
     def _report(self, lease: Lease, outcome: Outcome) -> None:
         if outcome is RETURNED_NONE:
-            self._settle(Settlement(lease.job.id, lease.run, Cause.RETURNED))
+            self._returned(lease.job.id, lease.run)
             return
         handler = None if lease.job.function is not None else self.app.handlers[lease.job.handler]
         self._settle(settle(lease, outcome, handler, settings=self.settings, rng=self.rng))
@@ -210,8 +210,9 @@ class Dispatcher(Intake):
         return None if lease.job.function is not None else self.app.handlers[lease.job.handler].timeout_s
 
     def _sweep(self) -> None:
-        for pool in self.pools.values():
-            pool.sweep()
+        if any(handler.timeout_s is not None for handler in self.app.handlers.values()):
+            for pool in self.pools.values():
+                pool.sweep()
 
     async def _nothing_left(self) -> bool:
         if not self.engine.committer.idle or any(pool.busy for pool in self.pools.values()):

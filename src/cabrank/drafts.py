@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from cabrank.app import AnyHandler, App, Handler, Jobs, bare_handler, is_async
+from cabrank.block import Block, Call, Encode
 from cabrank.clock import Clock
 from cabrank.errors import PayloadInvalid, PayloadTooLarge, RegistrationError, SettingError
 from cabrank.ids import Ids
@@ -91,22 +92,32 @@ class Drafts:
             job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=payload, limit_key=key, args=args)
         return job if options is PLAIN else self._with(options, [job])[0]
 
-    def many(self, handler: AnyHandler, function: Callable[..., object], items: Sequence[object], options: Options = PLAIN) -> list[Job]:
-        """One job for each of `items`, their ids in a row.
+    def call(self, handler: AnyHandler, function: Callable[..., object], args: tuple[object, ...]) -> tuple[object, Call, bytes]:
+        """One call as an item of a `Block`: the item, what it is, the payload.
+
+        Raises:
+            PayloadInvalid, PayloadTooLarge: the arguments are not what it takes.
+        """
+        if self.is_bare(handler):
+            return (function, args), Call.OWN, b""
+        return args, Call.ARGS, self._payload(handler, args)
+
+    def many(self, handler: AnyHandler, function: Callable[..., object], items: list[object], options: Options = PLAIN) -> Sequence[Job]:
+        """One job for each of `items`, their ids in a row. `items` is kept.
 
         Raises:
             PayloadInvalid, PayloadTooLarge: an item is not what the handler takes.
         """
+        if handler.limit is not None:
+            jobs = _alike(handler, self._payloads(handler, items), items, self._ids.take(len(items)))
+            return jobs if options is PLAIN else self._with(options, jobs)
+        first, name, queue = self._ids.take(len(items)), handler.name, handler.queue
         if self.is_bare(handler):
-            name, queue, first = handler.name, handler.queue, self._ids.take(len(items))
-            jobs = [
-                Job(id=number, handler=name, queue=queue, payload=b"", args=(item,), function=function)
-                for number, item in enumerate(items, first)
-            ]
+            block = Block(first, items, Call.ONE, name, queue, function, None, 0)
         else:
-            payloads = self._payloads(handler, items)
-            jobs = _alike(handler, payloads, items, self._ids.take(len(items)))
-        return jobs if options is PLAIN else self._with(options, jobs)
+            payloads, size = self._sized(handler, items)
+            block = Block(first, items, Call.ONE, name, queue, None, payloads, size)
+        return block if options is PLAIN else self._with(options, block)
 
     def received(self, handler: AnyHandler, payload: bytes) -> Job:
         """The job of a payload that came as JSON. What is stored is what came.
@@ -136,14 +147,29 @@ class Drafts:
         return made if options is PLAIN else self._with(options, made)
 
     def _payload(self, handler: AnyHandler, args: tuple[object, ...]) -> bytes:
-        return self._bounded(handler, lambda: [handler.codec.encode(args)])[0]
+        try:
+            payload = handler.codec.encode(args)
+        except PayloadInvalid as error:
+            raise type(error)(f"{handler.name}: {error}") from None
+        if len(payload) > self._limit:
+            raise PayloadTooLarge(len(payload), self._limit)
+        return payload
+
+    def _sized(self, handler: AnyHandler, items: Sequence[object]) -> tuple[list[bytes] | Encode, int]:
+        """The payloads and their bytes. In memory, where a payload is seldom looked at, what encodes them instead, if that will do."""
+        if not self._durable:
+            try:
+                size = handler.codec.size_of_each(items)
+            except PayloadInvalid as error:
+                raise type(error)(f"{handler.name}: {error}") from None
+            if size is not None and size <= self._limit:
+                return handler.codec.encode_each, size
+        payloads = self._payloads(handler, items)
+        return payloads, sum(map(len, payloads))
 
     def _payloads(self, handler: AnyHandler, items: Sequence[object]) -> list[bytes]:
-        return self._bounded(handler, lambda: handler.codec.encode_each(items))
-
-    def _bounded(self, handler: AnyHandler, encode: Callable[[], list[bytes]]) -> list[bytes]:
         try:
-            payloads = encode()
+            payloads = handler.codec.encode_each(items)
         except PayloadInvalid as error:
             raise type(error)(f"{handler.name}: {error}") from None
         limit = self._limit

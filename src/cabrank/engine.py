@@ -18,7 +18,7 @@ from cabrank.ids import Ids
 from cabrank.job import Settlement
 from cabrank.root import STUBBORN_S, Root, outlast
 from cabrank.settings import Settings
-from cabrank.stores.contract import Arrival, InspectedStore, Terms
+from cabrank.stores.contract import Arrival, InspectedStore, Returned, Terms
 from cabrank.upkeep import Duty, keep_up
 
 ROOM_S = 1.0  # who waits for room asks again at the latest after this
@@ -40,7 +40,7 @@ class Engine:
         self.clock = clock
         self.events = Events()
         self.counters = Counters()
-        self.handles = Handles(store, lambda: self.committer.caught_up())  # noqa: PLW0108 -- it is made below
+        self.handles = Handles(store, lambda: self.committer.caught_up(), keep=store.capabilities.judges_room)  # noqa: PLW0108 -- it is made below
         self.ids = Ids(store)
         self.committer = Committer(store, clock=clock, rng=rng, events=self.events, counters=self.counters, settled=self._settled)
         self.root = Root(name, on_failure=self._fail)
@@ -169,8 +169,8 @@ class Engine:
         """Refuse use in a forked child."""
         self.closed = UsedAfterFork()
 
-    def _settled(self, settlements: Sequence[Settlement]) -> None:
-        self.handles.settled(settlements)
+    def _settled(self, returned: Returned, settlements: Sequence[Settlement]) -> None:
+        self.handles.settled(returned, settlements)
         self._wake_progress()
 
     def _wake_progress(self) -> None:

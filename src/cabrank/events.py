@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from cabrank.block import Leases, granted
 from cabrank.job import Job, Lease, Settlement
+from cabrank.states import Cause
 
 logger = logging.getLogger("cabrank")
 
 
 class JobsAdmitted(msgspec.Struct, frozen=True):
-    """New jobs are stored, as safely as the store promises."""
+    """New jobs are stored, as safely as the store promises. `parts` are their submissions."""
 
-    jobs: Sequence[Job]
+    parts: Sequence[Sequence[Job]]
+
+    @property
+    def jobs(self) -> Sequence[Job]:
+        """All of them. Cost: makes what travelled as a block."""
+        return [job for part in self.parts for job in part]
 
 
 class JobsClaimed(msgspec.Struct, frozen=True):
-    """Leases came in."""
+    """Leases came in, `parts` as they came."""
 
-    leases: Sequence[Lease]
+    parts: Sequence[Lease | Leases]
+
+    @property
+    def leases(self) -> Sequence[Lease]:
+        """All of them. Cost: makes what travelled as a block."""
+        return list(granted(self.parts))
 
 
 class JobsSettled(msgspec.Struct, frozen=True):
-    """Settlements are recorded; those of lost leases are not among them."""
+    """What became of runs is recorded; lost leases are not among them.
 
-    settlements: Sequence[Settlement]
+    `returned` are the runs that returned None: by the number of the run, the ids of the jobs. `others` are all other settlements.
+    """
+
+    returned: Mapping[int, Sequence[int]]
+    others: Sequence[Settlement]
+
+    @property
+    def settlements(self) -> Sequence[Settlement]:
+        """All of them. Cost: makes one for each run that returned None."""
+        return [*(Settlement(id, run, Cause.RETURNED) for run, ids in self.returned.items() for id in ids), *self.others]
 
 
 class LeasesLost(msgspec.Struct, frozen=True):

@@ -14,22 +14,22 @@ from cabrank.codec import PayloadCodec
 from cabrank.errors import JobCancelled, JobExpired, JobFailed, JobHeld, ResultGone, StoreUnavailable, UnknownJob
 from cabrank.job import Settlement, text_id
 from cabrank.states import TRANSITIONS, UNFINISHED, Cause, State
-from cabrank.stores.contract import Inspector, JobRecord
+from cabrank.stores.contract import Inspector, JobRecord, Returned
 
 R = TypeVar("R")
 
+RETURNED_NONE = Settlement(0, 0, Cause.RETURNED)
+"""What a handle learns of such a run: it knows the rest."""
 
-class JobHandle(Generic[R]):
+
+class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
     """One submitted job. Dropping it costs nothing and stops nothing."""
 
-    __slots__ = ("__weakref__", "_bare", "_codec", "_handles", "_settlement", "number")
-
-    def __init__(self, number: int, handles: Handles, *, codec: PayloadCodec | None = None, bare: bool = False) -> None:
-        self.number = number
-        self._handles = handles
-        self._codec = codec
-        self._bare = bare
-        self._settlement: Settlement | None = None
+    number: int
+    _handles: Handles
+    _codec: PayloadCodec | None = None
+    _bare: bool = False
+    _settlement: Settlement | None = None
 
     @property
     def id(self) -> str:
@@ -87,43 +87,61 @@ class JobHandle(Generic[R]):
 class Handles:
     """The handles that still live, so that each learns its job's outcome when it is recorded."""
 
-    def __init__(self, store: Inspector, caught_up: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, store: Inspector, caught_up: Callable[[], Awaitable[None]], *, keep: bool = False) -> None:
+        """`keep`: a handle lives as long as its job. That is cheaper than watching it die, where jobs are in memory too."""
         self.store = store
+        self._keep = keep
         self.caught_up = caught_up
         """Waits until the store has all that was submitted: a job that found room at once goes there with the next turn."""
         self.prefix = ""
-        self._live: dict[int, weakref.ref[JobHandle[Any]]] = {}
+        self._live: dict[int, JobHandle[Any] | weakref.ref[JobHandle[Any]]] = {}
         self._waiting: dict[int, list[asyncio.Future[Settlement]]] = {}
         self._new: set[int] = set()  # who began to wait and was not asked for yet
         self._over: Exception | None = None
 
     def hold(self, number: int, codec: PayloadCodec, *, bare: bool) -> JobHandle[Any]:
         """A handle for a job that was submitted just now; `bare` if no app registered what it calls."""
-        handle: JobHandle[Any] = JobHandle(number, self, codec=codec, bare=bare)
-        self._live[number] = weakref.ref(handle)
+        handle: JobHandle[Any] = JobHandle(number, self, codec, bare)
+        self._live[number] = handle if self._keep else weakref.ref(handle)
         return handle
 
     def drop(self, number: int) -> None:
         """Forget the handle of a job that was not stored."""
         self._live.pop(number, None)
 
-    def settled(self, settlements: Sequence[Settlement]) -> None:
+    def settled(self, returned: Returned, settlements: Sequence[Settlement]) -> None:
         """Tell the handles of jobs that have ended."""
         if not self._live and not self._waiting:
             return
+        for run, ids in returned.items():
+            self._returned(run, ids)
         for settlement in settlements:
             if settlement.cause is Cause.UNREADABLE:
                 self._live.pop(settlement.id, None)  # who asks later asks the store: it may have been reopened
                 self._refuse(settlement.id, self._held(settlement.id, settlement.error))
             if TRANSITIONS[State.RUNNING, settlement.cause] in UNFINISHED:
                 continue
-            reference = self._live.pop(settlement.id, None)
-            handle = None if reference is None else reference()
+            handle = self._live.pop(settlement.id, None)
+            if isinstance(handle, weakref.ref):
+                handle = handle()
             if handle is not None:
                 handle.learn(settlement)
             for waiter in self._waiting.pop(settlement.id, ()):
                 if not waiter.done():
                     waiter.set_result(settlement)
+
+    def _returned(self, run: int, ids: Sequence[int]) -> None:
+        live, waiting = self._live, self._waiting
+        for id in ids:
+            handle = live.pop(id, None)
+            if isinstance(handle, weakref.ref):
+                handle = handle()
+            if handle is not None:
+                handle.learn(RETURNED_NONE)
+            if waiting:
+                for waiter in waiting.pop(id, ()):
+                    if not waiter.done():
+                        waiter.set_result(Settlement(id, run, Cause.RETURNED))
 
     def _held(self, number: int, why: str) -> JobHeld:
         return JobHeld(f"job {text_id(self.prefix, number)} is held, its payload does not decode here: {why}; reopen it after a fix")
@@ -135,7 +153,7 @@ class Handles:
 
     def prune(self) -> None:
         """Forget handles that nobody holds any more."""
-        for number in [number for number, reference in self._live.items() if reference() is None]:
+        for number in [number for number, held in self._live.items() if isinstance(held, weakref.ref) and held() is None]:
             del self._live[number]
 
     def fail(self, error: Exception) -> None:
@@ -209,7 +227,7 @@ class Handles:
 
     def _learn(self, records: Iterable[JobRecord]) -> None:
         """Tell the handles of jobs that have ended as the store says."""
-        self.settled([_settlement_of(record) for record in records if record.state not in UNFINISHED])
+        self.settled({}, [_settlement_of(record) for record in records if record.state not in UNFINISHED])
 
 
 def _settlement_of(record: JobRecord) -> Settlement:
@@ -263,4 +281,4 @@ class JobHandles(Sequence[JobHandle[R]]):
         raise IndexError(f"there are {len(self)} handles")
 
     def _handle(self, number: int) -> JobHandle[R]:
-        return JobHandle(number, self._handles, codec=self._codec, bare=self._bare)
+        return JobHandle(number, self._handles, self._codec, self._bare)

@@ -29,6 +29,14 @@ class Ids:
         self._next = first + count
         return first
 
+    def take_one(self) -> int:
+        """The next id; 0 if the store must be asked for more first."""
+        first = self._next
+        if first >= self._end:
+            return self.take(1) if self._following else 0
+        self._next = first + 1
+        return first
+
     def enough(self, count: int) -> bool:
         """Whether `count` ids can be taken without asking the store."""
         return bool(self._following) or self._end - self._next >= count

@@ -14,6 +14,7 @@ from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 import msgspec
 
 from cabrank.app import App
+from cabrank.block import Block, Call, first_id
 from cabrank.clock import Clock, SystemClock
 from cabrank.committer import Answered
 from cabrank.drafts import PLAIN, Drafts, Options
@@ -98,6 +99,8 @@ class Intake:
             StoreUnavailable: whether it was stored is unknown; with a `key`, submitting again is safe.
             IntakeClosed, DispatcherFailed: no more work is taken.
         """
+        if not key and not when and (handle := self._submit_now(function, args)) is not None:
+            return handle
         return await self._submit(function, args, key, when, patient=True)
 
     @overload
@@ -112,6 +115,8 @@ class Intake:
         Raises:
             QueueFull: the queue has reached its bound. Nothing was stored.
         """
+        if not key and not when and (handle := self._submit_now(function, args)) is not None:
+            return handle
         return await self._submit(function, args, key, when, patient=False)
 
     @overload
@@ -140,7 +145,7 @@ class Intake:
             if not self.engine.ids.enough(len(batch)):
                 await self.engine.ids.refill()
             jobs = self.drafts.many(handler, function, batch, options)
-            blocks.append(range(jobs[0].id, jobs[0].id + len(jobs)))
+            blocks.append(range(first := first_id(jobs), first + len(jobs)))
             for part in _parts(jobs, min(TURN_BYTES, max(1, bound.bytes // 4))):
                 submission, size = Submission(jobs=part), _size(part)
                 committed = None if self._taken(submission, size) else self._offered(submission, size, patient=True)
@@ -213,6 +218,24 @@ class Intake:
             if strange:
                 raise SettingError(f"{name} names a queue {strange[0]!r} that this app does not have; there are {', '.join(sorted(known))}")
 
+    def _submit_now(self, function: Callable[..., Any], args: tuple[Any, ...]) -> JobHandle[Any] | None:
+        """Take one plain call on, if the store can judge that here and now, and there is room. None: nothing was done."""
+        engine = self.engine
+        engine.check_open()
+        if not self._judges:
+            return None
+        handler = self.drafts.handler_of(function)
+        if handler.limit is not None:
+            return None
+        item, call, payload = self.drafts.call(handler, function, args)
+        if engine.committer.in_line(handler.queue) or not (id := engine.ids.take_one()):
+            return None
+        if not engine.store.take_room(handler.queue, 1, len(payload)):
+            return None
+        handle = engine.handles.hold(id, handler.codec, bare=call is Call.OWN)
+        engine.committer.pending.add_call(id, item, call, handler, payload)
+        return handle
+
     async def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], key: str, when: When, *, patient: bool) -> JobHandle[Any]:
         self.engine.check_open()
         drafts = self.drafts
@@ -233,7 +256,7 @@ class Intake:
         finally:
             if first:  # refused, or there before and perhaps ended long ago
                 self.engine.handles.drop(job.id)
-        return JobHandle(first, self.engine.handles, codec=handler.codec, bare=bare) if first else handle
+        return JobHandle(first, self.engine.handles, handler.codec, bare) if first else handle
 
     def _never_fits(self, submission: Submission, size: int) -> NeverFits | None:
         """Why these jobs can never be admitted together, if so."""
@@ -254,14 +277,15 @@ class Intake:
         """Take it on here and now, if the store can judge that and there is room."""
         if not self._judges:
             return False
-        job, engine = submission.jobs[0], self.engine
-        if submission.key or engine.committer.in_line(job.queue):
+        jobs, engine = submission.jobs, self.engine
+        queue = jobs.queue if isinstance(jobs, Block) else jobs[0].queue
+        if submission.key or engine.committer.in_line(queue):
             return False
-        if len(submission.jobs) > 1 and len(set(map(_queue, submission.jobs))) > 1:
+        if not isinstance(jobs, Block) and len(jobs) > 1 and len(set(map(_queue, jobs))) > 1:
             return False  # room in several queues: the turn judges all or none
-        if not engine.store.take_room(job.queue, len(submission.jobs), size):
+        if not engine.store.take_room(queue, len(jobs), size):
             return False
-        engine.committer.add(submission.jobs)
+        engine.committer.pending.add(submission.jobs)
         return True
 
     def _offered(self, submission: Submission, size: int, *, patient: bool) -> asyncio.Future[Admission]:
@@ -284,6 +308,8 @@ _queue = attrgetter("queue")
 
 
 def _size(jobs: Sequence[Job]) -> int:
+    if isinstance(jobs, Block):
+        return jobs.size
     return len(jobs[0].payload) if len(jobs) == 1 else sum([len(job.payload) for job in jobs])
 
 

@@ -23,7 +23,7 @@ DEFAULT_PRIORITY = 5  # 0 goes first, 9 last: room on both sides
 _TEXT_ID = re.compile(r"^([a-z2-7]{8})-([1-9][0-9]{0,18})$")
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Job(msgspec.Struct, frozen=True, gc=False):
     """One call to make: of `handler`, with what `payload` says. Made by whoever submits it.
 
     `id` grows with the moment of submission within a process. `payload` is JSON. `due_at` and `deadline_at` are moments (0:
@@ -36,12 +36,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     handler: str
     queue: str
     payload: bytes
+    args: tuple[object, ...] | None = None
+    function: Callable[..., object] | None = None
     priority: int = DEFAULT_PRIORITY
     due_at: float = 0.0
     deadline_at: float = 0.0
     limit_key: str | None = None
-    args: tuple[object, ...] | None = None
-    function: Callable[..., object] | None = None
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):

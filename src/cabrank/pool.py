@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from cabrank.block import Leases
 from cabrank.clock import Clock
 from cabrank.job import Lease
 from cabrank.policy import Cancelled, Interrupted, Late, Outcome, TimedOut
@@ -16,6 +17,7 @@ from cabrank.stores.contract import Want
 from cabrank.workers.contract import Worker
 
 SLICE_S = 0.001  # a worker whose jobs never suspend gives the event loop a turn after this
+AT_ONCE = 16  # jobs between two looks at the clock, where a slice has room for more than that
 FINISHED, STOPPED = Cancelled(), Interrupted()
 
 Report = Callable[[Lease, Outcome], None]
@@ -36,15 +38,23 @@ class WorkerPool:
         *,
         clock: Clock,
         report: Report,
+        returned: Callable[[int], None],
+        tell: Callable[[], None],
         timeout_of: Callable[[Lease], float | None],
         freed: Callable[[], None],
         stubborn: Callable[[Lease], None],
     ) -> None:
         self.queue = queue
-        self.started = 0
+        self.at_work = 0
         self.ended = 0
+        self.running_s = 0.0
+        self.slice_s = SLICE_S
+        self.at_once = 1
+        self.monotonic = clock.monotonic
+        self.report = report
+        self.returned = returned
+        self.tell = tell
         self._clock = clock
-        self._report = report
         self._timeout_of = timeout_of
         self._freed = freed  # called when a worker can take jobs again without having reported one
         self._stubborn = stubborn  # called once for a run that does not stop
@@ -52,10 +62,9 @@ class WorkerPool:
         self._settling = 0
         self._workers: list[Worker] = []
         self._rank: deque[asyncio.Future[None]] = deque()
-        self._hired = False
+        self._hired = 0
         self._closed = False
         self._measured = 0  # `ended` when the run time was last measured
-        self._running_s = 0.0
 
     @property
     def size(self) -> int:
@@ -65,12 +74,17 @@ class WorkerPool:
     @property
     def idle(self) -> int:
         """How many run nothing."""
-        return self.size - self.started + self.ended - self._settling
+        return self.size - self.at_work - self._settling
 
     @property
     def busy(self) -> bool:
         """Whether anything runs or waits to be run here."""
-        return self.started != self.ended or bool(self.queue)
+        return bool(self.at_work or self.queue)
+
+    @property
+    def started(self) -> int:
+        """How many runs have begun."""
+        return self.ended + self.at_work
 
     @property
     def running(self) -> Sequence[Lease]:
@@ -79,27 +93,33 @@ class WorkerPool:
 
     def want(self, *, alone: bool) -> Want:
         """What the queue can take now. `alone`: nothing else runs in this process."""
-        self.queue.measured(self.ended - self._measured, self._running_s)
-        self._measured, self._running_s = self.ended, 0.0
+        self.queue.measured(self.ended - self._measured, self.running_s)
+        self._measured, self.running_s = self.ended, 0.0
+        self.at_once = AT_ONCE if (self.queue.run_s or SLICE_S) * AT_ONCE < SLICE_S else 1
         return self.queue.want(idle=self.idle, workers=self.size, alone=alone)
 
-    def accept(self, leases: Sequence[Lease]) -> None:
+    def accept(self, leases: Sequence[Lease | Leases]) -> None:
         """Take leases that were claimed, and wake a worker for them."""
         self.queue.extend(leases)
         self.hire()
 
-    def hire(self) -> None:
-        """Wake the longest idle worker, if there is work and none is on its way."""
-        while self._rank and self.queue and not self._hired:
+    def hire(self, most: int = 1) -> None:
+        """Wake the longest idle worker, if there is work and fewer than `most` are on their way."""
+        while self._rank and self._hired < most and self.queue:
             seat = self._rank.popleft()
             if not seat.done():
-                self._hired = True
+                self._hired += 1
                 seat.set_result(None)
+
+    def hire_more(self) -> None:
+        """Wake more, for jobs suspend: each brings two others, so that all are soon at work."""
+        if self._rank:
+            self.hire(self._hired + 2)
 
     def add(self, worker: Worker) -> Coroutine[Any, Any, None]:
         """Count `worker` in. What comes back is its life, to be run as long as the pool is open."""
         self._workers.append(worker)
-        worker.on_suspend = self.hire
+        worker.on_suspend = self.hire_more
         return self._work(worker)
 
     def sweep(self) -> None:
@@ -118,7 +138,7 @@ class WorkerPool:
         """Stop one run, or take it out of the queue before it starts. False: it is not here any more."""
         lease = self.queue.remove(fence)
         if lease is not None:
-            self._report(lease, FINISHED)
+            self.report(lease, FINISHED)
             return True
         for worker in self._workers:
             if worker.lease is not None and (worker.lease.job.id, worker.lease.run) == fence:
@@ -149,24 +169,15 @@ class WorkerPool:
 
     async def _take_jobs(self, worker: Worker) -> None:
         """Take a job, run it, report the outcome, until the pool is closed."""
-        monotonic, report, leases = self._clock.monotonic, self._report, self.queue.leases
-        moment = slice_began = monotonic()
+        slice_began = self.monotonic()
         while not self._closed:
-            if not leases:
+            head = self.queue.head
+            if head is None:
                 await self._stand_in_rank()
-                moment = slice_began = monotonic()
+                slice_began = self.monotonic()
                 continue
-            worker.lease = lease = leases.popleft()
-            worker.began_at = moment
-            self.started += 1
-            deadline_at = lease.job.deadline_at
-            outcome = Late() if deadline_at and deadline_at < self._clock.now() else await worker.run(lease)
-            worker.lease = None
-            ended_at = monotonic()
-            self.ended += 1
-            self._running_s += ended_at - moment
-            moment = ended_at
-            report(lease, outcome)
+            through = worker.run_through(head, self) if isinstance(head, Leases) else None
+            rested = await (self._run(worker, self.queue.take()) if through is None else through)
             if worker.suspended:
                 worker.suspended = False
                 self._settling += 1
@@ -174,10 +185,26 @@ class WorkerPool:
                 self._settling -= 1
                 if waited:
                     self._freed()
-                moment = slice_began = monotonic()
-            elif ended_at - slice_began > SLICE_S:
+                slice_began = self.monotonic()
+            elif rested:
+                slice_began = worker.began_at
+            elif self.monotonic() - slice_began > SLICE_S:
                 await self._clock.sleep(0)
-                moment = slice_began = monotonic()
+                slice_began = self.monotonic()
+
+    async def _run(self, worker: Worker, lease: Lease) -> bool:
+        """Run one job and report it."""
+        worker.lease = lease
+        worker.began_at = began_at = self.monotonic()
+        self.at_work += 1
+        deadline_at = lease.job.deadline_at
+        outcome = Late() if deadline_at and deadline_at < self._clock.now() else await worker.run(lease)
+        worker.lease = None
+        self.at_work -= 1
+        self.ended += 1
+        self.running_s += self.monotonic() - began_at
+        self.report(lease, outcome)
+        return worker.suspended
 
     async def _stand_in_rank(self) -> None:
         seat: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -189,7 +216,7 @@ class WorkerPool:
                 if seat in self._rank:  # else hiring has passed over it
                     self._rank.remove(seat)
             else:  # hired and cancelled in the same turn of the loop: the wake-up goes on to the next in the rank
-                self._hired = False
+                self._hired -= 1
                 self.hire()
             raise
-        self._hired = False
+        self._hired -= 1

@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterable
 from contextvars import ContextVar
 
+from cabrank.block import Leases
 from cabrank.job import Lease
 from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Want
 
 RESERVATION = TURN_ROWS  # leases, however short the jobs: with less, a turn could bring more new jobs than start before the next
+FEW = 500  # leases that are not worth a claim while many more wait here: a claim costs as much as tens of short jobs
 SMOOTHING = 0.2  # weight of the newest measurement of the run time
 
 RUNNING_IN: ContextVar[str] = ContextVar("cabrank_running_in", default="")
@@ -26,43 +28,80 @@ class JobQueue:
     def __init__(self, name: str, *, reserve_s: float) -> None:
         self.name = name
         self._reserve_s = reserve_s
-        self.leases: deque[Lease] = deque()
-        """What waits, next first. Whoever takes one runs it."""
-        self._run_s: float | None = None
+        self._waiting: deque[Lease | Leases] = deque()
+        self._blocks: deque[Leases] = deque()  # those of `_waiting` that are many, in its order
+        self.run_s: float | None = None
+        """How long a run takes, None before the first was measured."""
 
     def __len__(self) -> int:
-        return len(self.leases)
+        return len(self._waiting) - len(self._blocks) + sum(map(len, self._blocks))
 
     def __bool__(self) -> bool:
-        return bool(self.leases)
+        return self.head is not None
 
-    def extend(self, leases: Iterable[Lease]) -> None:
+    @property
+    def head(self) -> Lease | Leases | None:
+        """What is next: a lease, or leases of jobs that are alike and may be taken by whoever sees them. None: nothing waits."""
+        waiting = self._waiting
+        while waiting:
+            head = waiting[0]
+            if head.__class__ is Lease or len(head):  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] -- they are many
+                return head
+            waiting.popleft()
+            self._blocks.popleft()
+        return None
+
+    def take(self) -> Lease:
+        """Take the next lease, which must be there."""
+        head = self.head
+        if isinstance(head, Leases):
+            return head.take()
+        return self._waiting.popleft()  # type: ignore[return-value] # pyright: ignore[reportReturnType] -- the head is no `Leases`
+
+    def extend(self, leases: Iterable[Lease | Leases]) -> None:
         """Put leases behind those that wait."""
-        self.leases.extend(leases)
+        for lease in leases:
+            self._waiting.append(lease)
+            if isinstance(lease, Leases):
+                self._blocks.append(lease)
 
     def clear(self) -> list[Lease]:
         """Take out everything that has not started."""
-        leases = list(self.leases)
-        self.leases.clear()
+        leases: list[Lease] = []
+        for waiting in self._waiting:
+            leases += waiting.clear() if isinstance(waiting, Leases) else (waiting,)
+        self._waiting.clear()
+        self._blocks.clear()
         return leases
 
     def remove(self, fence: tuple[int, int]) -> Lease | None:
         """Take out one lease, if it is here."""
-        for lease in self.leases:
-            if (lease.job.id, lease.run) == fence:
-                self.leases.remove(lease)
-                return lease
+        for place, waiting in enumerate(self._waiting):
+            if isinstance(waiting, Leases):
+                if (found := waiting.without(fence)) is not None:
+                    lease, parts = found
+                    del self._waiting[place]
+                    for part in reversed(parts):
+                        self._waiting.insert(place, part)
+                    self._blocks = deque(one for one in self._waiting if isinstance(one, Leases))
+                    return lease
+            elif (waiting.job.id, waiting.run) == fence:
+                del self._waiting[place]
+                return waiting
         return None
 
     def measured(self, runs: int, total_s: float) -> None:
         """`runs` runs took `total_s` seconds in all."""
         if runs:
             newest = total_s / runs
-            self._run_s = newest if self._run_s is None else self._run_s + SMOOTHING * (newest - self._run_s)
+            self.run_s = newest if self.run_s is None else self.run_s + SMOOTHING * (newest - self.run_s)
 
     def want(self, *, idle: int, workers: int, alone: bool) -> Want:
         """What this queue can take now. `alone`: nothing else runs in this process."""
-        reserve = 0
-        if self._run_s is not None and self._reserve_s:
-            reserve = min(RESERVATION, int(workers * self._reserve_s / max(self._run_s, 1e-7)))
-        return Want(max(0, idle + reserve - len(self.leases)), TURN_BYTES, max(0, idle - len(self.leases)), alone)
+        reserve, waiting = 0, len(self)
+        if self.run_s is not None and self._reserve_s:
+            reserve = min(RESERVATION, int(workers * self._reserve_s / max(self.run_s, 1e-7)))
+        most = max(0, idle + reserve - waiting)
+        if most < FEW and waiting > idle and reserve > 2 * FEW:
+            most = 0
+        return Want(most, TURN_BYTES, max(0, idle - waiting), alone)

@@ -16,7 +16,7 @@ from cabrank.clock import SystemClock
 from cabrank.job import Settlement
 from cabrank.states import State
 from cabrank.stores import open_url
-from cabrank.stores.contract import Submission, Turn, Want
+from cabrank.stores.contract import NOTHING_RETURNED, Returned, Submission, Turn, Want
 from cabrank.stores.memory import MemoryStore
 from cabrank.testing import FaultyStore
 
@@ -286,10 +286,18 @@ class BrokenStore(MemoryStore):
 
     broken = False
 
-    async def turn(self, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
+    async def turn(
+        self,
+        number: int,
+        *,
+        new: Sequence[Submission],
+        settlements: Sequence[Settlement],
+        want: Mapping[str, Want],
+        returned: Returned = NOTHING_RETURNED,
+    ) -> Turn:
         if self.broken:
             raise LookupError("a bug")
-        return await super().turn(number, new=new, settlements=settlements, want=want)
+        return await super().turn(number, new=new, settlements=settlements, want=want, returned=returned)
 
 
 async def test_a_failure_inside_is_told_to_everybody(bench: Bench) -> None:

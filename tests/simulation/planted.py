@@ -21,9 +21,8 @@ from cabrank.policy import Interrupted, Outcome
 from cabrank.pool import WorkerPool
 from cabrank.queue import JobQueue
 from cabrank.settings import Bound, Settings
-from cabrank.stores.contract import STORED, Admission, Submission, Turn, Want
+from cabrank.stores.contract import STORED, Admission, Returned, Submission, Turn, Want
 from cabrank.stores.memory import Ledger, MemoryStore
-from cabrank.stores.memory.ledger import Run
 from tests.simulation.world import simulate
 
 MOST_SEEDS = 100
@@ -64,9 +63,15 @@ def _no_fence() -> AbstractContextManager[object]:
     """A run that returns makes the job done, whoever holds its lease by then."""
     finish = Ledger.finish
 
-    def finish_any(self: Ledger, returned: Sequence[Settlement]) -> list[Settlement]:
-        held = [(settlement, self.rows.get(settlement.id)) for settlement in returned]
-        return finish(self, [msgspec.structs.replace(one, run=row.lease.run) if isinstance(row, Run) else one for one, row in held])
+    def finish_any(self: Ledger, holder: int, run: int, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        done: list[int] = []
+        lost: list[int] = []
+        for id in ids:
+            found = self.running(id)
+            ended, gone = finish(self, holder, run, (id,)) if found is None else finish(self, found.holder, found.lease.run, (id,))
+            done += ended
+            lost += gone
+        return done, lost
 
     return patch.object(Ledger, "finish", finish_any)
 
@@ -75,10 +80,12 @@ def _ack_before_commit() -> AbstractContextManager[object]:
     """What comes without a key is acknowledged when it is on its way."""
     offer = Committer.offer
 
-    def offer_and_answer(self: Committer, submission: Submission, answered: Answered, *, patient: bool, size: int) -> None:
+    def offer_and_answer(
+        self: Committer, submission: Submission, answered: Answered, *, patient: bool, size: int, wanted: Callable[[], bool] = lambda: True
+    ) -> None:
         if not submission.key:
             answered(STORED)
-        offer(self, submission, _ignore if not submission.key else answered, patient=patient, size=size)
+        offer(self, submission, _ignore if not submission.key else answered, patient=patient, size=size, wanted=wanted)
 
     return patch.object(Committer, "offer", offer_and_answer)
 
@@ -113,8 +120,10 @@ def _unbounded() -> AbstractContextManager[object]:
     """Every submission finds room."""
     judge = Ledger.judge
 
-    def judge_full_as_stored(self: Ledger, submission: Submission, settings: Settings, bound: Bound) -> Admission:
-        return judge(self, submission, msgspec.structs.replace(settings, max_queue=1_000_000), bound)
+    def judge_full_as_stored(
+        self: Ledger, submission: Submission, settings: Settings, bound: Bound, before: Admission | None = None
+    ) -> Admission:
+        return judge(self, submission, msgspec.structs.replace(settings, max_queue=1_000_000), bound, before)
 
     return patch.object(Ledger, "judge", judge_full_as_stored)
 
@@ -124,10 +133,16 @@ def _turn_done_twice() -> AbstractContextManager[object]:
     turn = MemoryStore.turn
 
     async def turn_again(
-        self: MemoryStore, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]
+        self: MemoryStore,
+        number: int,
+        *,
+        new: Sequence[Submission],
+        settlements: Sequence[Settlement],
+        want: Mapping[str, Want],
+        returned: Returned,
     ) -> Turn:
         self._last = None
-        return await turn(self, number, new=new, settlements=settlements, want=want)
+        return await turn(self, number, new=new, settlements=settlements, want=want, returned=returned)
 
     return patch.object(MemoryStore, "turn", turn_again)
 

@@ -17,7 +17,7 @@ from cabrank.root import STUBBORN_S
 from cabrank.settings import STORE_BOUND, Settings
 from cabrank.stores.contract import SUSPECT_CRASHES, Capabilities
 from cabrank.stores.memory import Ledger, MemoryStore
-from cabrank.stores.memory.ledger import Run
+from cabrank.stores.memory.ledger import leases_of
 from cabrank.testing import CALM, Faults, FaultyStore, memory_lease
 from tests.simulation import loop as simulated
 from tests.simulation.clock import VirtualClock
@@ -151,7 +151,8 @@ class Process:
                 self.up = True
 
     def _held(self) -> list[int]:
-        return [row.lease.job.id for row in self._ledger._held_by(self.connection.holder)]
+        holder = self._ledger.holders.get(self.connection.holder)
+        return [] if holder is None else [lease.job.id for lease in leases_of(holder)]
 
     def _before_close(self) -> None:
         """Every lease was settled or handed back, unless the store did not answer."""
@@ -185,8 +186,8 @@ class Process:
             self._suspects -= suspect
 
     def _crashes(self, id: int, run: int) -> int:
-        row = self._ledger.rows.get(id)
-        return row.lease.crashes if isinstance(row, Run) and row.lease.run == run else 0
+        row = self._ledger.running(id)
+        return row.lease.crashes if row is not None and row.lease.run == run else 0
 
     def returned(self, job: JobContext) -> None:
         """A run is about to return."""

@@ -45,7 +45,7 @@ class Record:
 
     def known(self, id: int) -> bool:
         """Whether the ledger has the job, or remembers that it is done."""
-        return id in self.ledger.rows or self.done(id) is not None
+        return self.ledger.find(id) is not None or self.done(id) is not None
 
     def done(self, id: int) -> int | None:
         """The run that made the job done."""

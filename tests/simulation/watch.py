@@ -35,11 +35,13 @@ class Watch:
         self._record = record
         self._bound = bound
         self._seen: dict[int, Seen] = {}
+        self._rows: dict[int, Row] = {}
         ledger.watchers.append(self.step)
 
     def step(self, holder: int = 0) -> None:
         """Look at every row. Called by the ledger when it has changed."""
-        before, now = self._seen, {id: self._look(id, row) for id, row in self._ledger.rows.items()}
+        rows = self._rows = dict(self._ledger.rows())
+        before, now = self._seen, {id: self._look(id, row) for id, row in rows.items()}
         self._seen = now
         admitted: set[str] = set()
         for id, seen in now.items():
@@ -59,7 +61,7 @@ class Watch:
         return Seen(State.WAITING if isinstance(row, Job) else row.state, past.run, past.failures, past.crashes, 0)
 
     def _admitted(self, id: int, seen: Seen) -> str:
-        row = self._ledger.rows[id]
+        row = self._rows[id]
         job = row if isinstance(row, Job) else row.lease.job if isinstance(row, Run) else row.job
         token = msgspec.json.decode(job.payload, type=Order).token
         self._record.note(f"ledger: job {id} ({token}) is new and {seen.state}")
@@ -97,7 +99,7 @@ class Watch:
 
     def _recount(self, admitted: set[str]) -> None:
         ledger, violated = self._ledger, self._record.violated
-        waiting = [row for row in ledger.rows.values() if isinstance(row, Job)]
+        waiting = [row for row in self._rows.values() if isinstance(row, Job)]
         for queue, line in ledger.lines.items():
             count = sum(job.queue == queue for job in waiting)
             size = sum(len(job.payload) for job in waiting if job.queue == queue)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cabrank.clock import Clock, SystemClock
 from cabrank.job import BARE, Job, Lease
-from cabrank.policy import Outcome
+from cabrank.policy import RETURNED_NONE, Outcome
 from cabrank.pool import WorkerPool
 from cabrank.queue import JobQueue
 from cabrank.workers.contract import Calls
@@ -31,6 +31,8 @@ class Bench:
             JobQueue("async", reserve_s=0.0),
             clock=clock or SystemClock(),
             report=self._report,
+            returned=self._returned,
+            tell=lambda: None,
             timeout_of=lambda _: timeout_s,
             freed=lambda: None,
             stubborn=self.stubborn.append,
@@ -40,6 +42,11 @@ class Bench:
 
     def lease(self, function: Function) -> Lease:
         return Lease(Job(id=next(self._ids), handler=BARE, queue="async", payload=b"", args=(), function=function), 1)
+
+    def ids(self, count: int) -> int:
+        """The first of so many ids in a row."""
+        first, *_ = (next(self._ids) for _ in range(count))
+        return first
 
     def give(self, *functions: Function) -> list[Lease]:
         """Put them into the queue, as the committer would."""
@@ -53,6 +60,10 @@ class Bench:
             self.reported.clear()
             await self.reported.wait()
         return self.outcomes[count - 1][1]
+
+    def _returned(self, id: int) -> None:
+        self.outcomes.append((id, RETURNED_NONE))
+        self.reported.set()
 
     def _report(self, lease: Lease, outcome: Outcome) -> None:
         self.outcomes.append((lease.job.id, outcome))

@@ -9,13 +9,14 @@ from random import Random
 
 import pytest
 
+from cabrank.block import Leases, granted
 from cabrank.committer import Committer
 from cabrank.errors import CabrankError, IntakeClosed, StoreUnavailable
 from cabrank.events import Counters, Event, Events, JobsAdmitted, JobsClaimed, JobsSettled, LeasesLost, TurnFailed
 from cabrank.job import Job, Lease, Settlement
 from cabrank.settings import Settings
 from cabrank.states import Cause
-from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Submission, Terms, Verdict, Want
+from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Returned, Submission, Terms, Verdict, Want
 from cabrank.stores.memory import MemoryStore
 from cabrank.testing import FakeClock, Faults, FaultyStore
 
@@ -33,8 +34,8 @@ class Pool:
     def wants(self) -> Mapping[str, Want]:
         return {"q": Want(self.want, TURN_BYTES, self.want)} if self.want else {}
 
-    def accept(self, leases: Sequence[Lease]) -> None:
-        self.leases.extend(leases)
+    def accept(self, leases: Sequence[Lease | Leases]) -> None:
+        self.leases.extend(granted(leases))
 
     def make_way(self, suspect: bool) -> None:  # noqa: FBT001 -- as the protocol has it
         pass
@@ -56,7 +57,7 @@ class Bench:
         self.settled: list[Settlement] = []
         self.pool = Pool()
         self.committer = Committer(
-            self.store, clock=self.clock, rng=Random(1), events=self.events, counters=self.counters, settled=self.settled.extend
+            self.store, clock=self.clock, rng=Random(1), events=self.events, counters=self.counters, settled=self._settled
         )
         self.answers: dict[int, Admission | CabrankError] = {}
         self.order: list[int] = []
@@ -82,6 +83,9 @@ class Bench:
             await quiet()
             await self.clock.advance(1.0)
         await quiet()
+
+    def _settled(self, returned: Returned, settlements: Sequence[Settlement]) -> None:
+        self.settled += JobsSettled(returned, settlements).settlements
 
     def answering(self) -> bool:
         return self.committer.failing_since is None
@@ -225,8 +229,8 @@ async def test_settlements_free_the_way_and_lost_ones_are_told_apart() -> None:
         bench.offer(1, 2)
         await quiet()
         bench.pool.want = 0
-        bench.committer.settle(Settlement(1, 1, Cause.RETURNED))
-        bench.committer.settle(Settlement(2, 9, Cause.RETURNED))
+        bench.committer.pending.settle(Settlement(1, 1, Cause.RETURNED))
+        bench.committer.pending.settle(Settlement(2, 9, Cause.RETURNED))
         assert not bench.committer.idle
         await quiet()
         assert [settlement.id for settlement in bench.settled] == [1]
@@ -254,7 +258,7 @@ async def test_a_finish_commits_what_came_and_refuses_who_waits() -> None:
         bench.offer(3)
         await quiet()
         bench.store.faults = SLOW
-        bench.committer.settle(Settlement(9, 9, Cause.RETURNED))
+        bench.committer.pending.settle(Settlement(9, 9, Cause.RETURNED))
         refusal = IntakeClosed()
         bench.committer.finish(refuse=refusal)
         assert bench.answers[3] is refusal

@@ -39,9 +39,9 @@ def held(handles: Handles, number: int) -> JobHandle[object]:
 async def test_a_handle_learns_its_jobs_outcome_when_it_is_recorded(handles: Handles) -> None:
     handle = held(handles, 7)
     assert (handle.id, repr(handle), handle.settled) == ("aaaaaaaa-7", "<job aaaaaaaa-7>", False)
-    handles.settled([Settlement(7, 1, Cause.RETRIED), Settlement(8, 1, Cause.RETURNED)])
+    handles.settled({}, [Settlement(7, 1, Cause.RETRIED), Settlement(8, 1, Cause.RETURNED)])
     assert not handle.settled, "a retry is no end"
-    handles.settled([Settlement(7, 2, Cause.RETURNED, value=3)])
+    handles.settled({}, [Settlement(7, 2, Cause.RETURNED, value=3)])
     assert (handle.settled, await handle.result()) == (True, 3)
     assert await handle.state() is State.DONE
     assert not await handle.cancel()
@@ -54,7 +54,7 @@ async def test_all_who_wait_for_one_job_are_told(handles: Handles) -> None:
         await asyncio.sleep(0)
         waiters[0].cancel()
         await asyncio.sleep(0)
-        handles.settled([Settlement(7, 1, Cause.RETURNED, value="x")])
+        handles.settled({}, [Settlement(7, 1, Cause.RETURNED, value="x")])
     assert waiters[0].cancelled()
     assert [waiter.result() for waiter in waiters[1:]] == ["x", "x"]
 
@@ -70,7 +70,7 @@ async def test_all_who_wait_for_one_job_are_told(handles: Handles) -> None:
 )
 async def test_each_end_without_a_result_has_its_error(handles: Handles, cause: Cause, error: type[Exception], state: State) -> None:
     handle = held(handles, 7)
-    handles.settled([Settlement(7, 1, cause)])
+    handles.settled({}, [Settlement(7, 1, cause)])
     with pytest.raises(error, match="aaaaaaaa-7"):
         await handle.result()
     assert await handle.state() is state
@@ -81,7 +81,7 @@ async def test_a_failed_job_has_its_cause_and_a_bare_one_is_its_cause(handles: H
 
     own = Own()
     registered, bare = held(handles, 1), handles.hold(2, CODEC, bare=True)
-    handles.settled([Settlement(id, 1, Cause.GAVE_UP, reason="failed", error="Traceback\nOwn: x\n", failure=own) for id in (1, 2)])
+    handles.settled({}, [Settlement(id, 1, Cause.GAVE_UP, reason="failed", error="Traceback\nOwn: x\n", failure=own) for id in (1, 2)])
     with pytest.raises(JobFailed, match=r"job aaaaaaaa-1 is dead \(failed\): Own: x") as caught:
         await registered.result()
     assert caught.value.__cause__ is own

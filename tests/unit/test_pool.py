@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 
 import msgspec
 
-from cabrank.policy import Interrupted, Late, Returned
+from cabrank.block import Block, Call, Leases
+from cabrank.job import BARE
+from cabrank.policy import Cancelled, Interrupted, Late, Raised, Returned
 from cabrank.testing import FakeClock
 from tests.unit.runs import Bench, Function, held, manned
 
@@ -176,3 +179,110 @@ async def test_what_can_be_taken_follows_what_is_idle() -> None:
         go.set_result(None)
         await bench.outcome(2)
         assert bench.pool.want(alone=True).jobs == 5
+
+
+def alike(bench: Bench, functions: list[Function]) -> Leases:
+    """Calls of functions, as leases of one block."""
+    return Leases(Block(bench.ids(len(functions)), [(function, ()) for function in functions], Call.OWN, BARE, "async", None, None, 0))
+
+
+async def test_jobs_that_are_alike_start_in_order_whoever_takes_them() -> None:
+    log: list[int] = []
+    async with manned(Bench(), workers=3) as bench:
+        bench.pool.accept([alike(bench, [noting(number, log) for number in range(50)])])
+        bench.give(*(noting(number, log) for number in range(50, 60)))
+        await bench.outcome(60)
+        assert (bench.pool.idle, bench.pool.busy, bench.pool.started, bench.pool.ended) == (3, False, 60, 60)
+    assert log == list(range(60))
+    assert sorted(bench.outcomes, key=lambda ended: ended[0]) == [(number + 1, Returned(number)) for number in range(60)]
+
+
+async def test_each_of_jobs_that_are_alike_ends_as_it_would_alone() -> None:
+    async def returns_none() -> None: ...
+
+    async def raises() -> None:
+        raise LookupError
+
+    async def hangs() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async with manned(Bench()) as bench:
+        bench.pool.accept([alike(bench, [returns_none, raises, hangs, done, hangs, returns_none])])
+        await settled(lambda: len(bench.outcomes) == 2)
+        assert (bench.pool.idle, bench.pool.started, len(bench.pool.queue)) == (0, 3, 3)
+        [running] = bench.pool.running
+        assert running is bench.pool.running[0], "the same object as long as it runs"
+        assert bench.pool.cancel((running.job.id, 1))
+        await settled(lambda: len(bench.outcomes) == 4)
+        assert bench.pool.cancel((6, 1)), "it has not started"
+        bench.pool.close()
+        bench.pool.interrupt()
+        await bench.outcome(6)
+    assert bench.outcomes[0] == (1, Returned(None))
+    assert isinstance(bench.outcomes[1][1], Raised)
+    assert bench.outcomes[2:] == [(3, Cancelled()), (4, Returned("done")), (6, Cancelled()), (5, Interrupted())]
+
+
+async def test_jobs_that_are_alike_see_fresh_contexts() -> None:
+    place: ContextVar[str] = ContextVar("place", default="")
+    seen: list[str] = []
+
+    def marks(name: str, *, suspends: bool) -> Function:
+        async def mark() -> None:
+            seen.append(place.get())
+            place.set(name)
+            if suspends:
+                await asyncio.sleep(0)
+                seen.append(place.get())
+
+        return mark
+
+    async with manned(Bench()) as bench:
+        bench.pool.accept([alike(bench, [marks("a", suspends=False), marks("b", suspends=True), marks("c", suspends=False)])])
+        await bench.outcome(3)
+    assert seen == ["", "", "b", ""]
+
+
+async def test_a_value_that_cannot_be_compared_is_another_context() -> None:
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise LookupError
+
+        def __hash__(self) -> int:
+            return 0
+
+    place: ContextVar[object] = ContextVar("place")
+    place.set(Odd())
+
+    async def mark() -> None:
+        place.set(Odd())
+
+    async with manned(Bench()) as bench:
+        bench.pool.accept([alike(bench, [mark, mark])])
+        await bench.outcome(2)
+    assert bench.outcomes == [(1, Returned(None)), (2, Returned(None))]
+
+
+async def test_what_is_alike_and_had_not_started_is_given_back_at_the_end() -> None:
+    go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with manned(Bench(), workers=2) as bench:
+        bench.pool.accept([alike(bench, [held(go)] * 5)])
+        await settled(lambda: bench.pool.started == 2)
+        assert [lease.job.id for lease in bench.pool.close()] == [3, 4, 5]
+        go.set_result(None)
+    assert len(bench.outcomes) == 2
+
+
+async def test_alike_jobs_that_never_suspend_let_others_run() -> None:
+    clock = FakeClock()
+    order: list[str] = []
+
+    async def busy() -> None:
+        order.append("job")
+        clock._pass_until(clock.monotonic() + 0.01)
+
+    async with manned(Bench(clock)) as bench:
+        bench.pool.accept([alike(bench, [busy] * 3)])
+        asyncio.get_running_loop().call_soon(order.append, "other")
+        await bench.outcome(3)
+    assert order.index("other") < 2

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from cabrank.block import Leases, granted
 from cabrank.job import Job, Lease, Settlement
 from cabrank.policy import Limit
 from cabrank.settings import Bound, Settings
@@ -30,8 +31,13 @@ class Verdict(StrEnum):
     FULL = "full"
 
 
+Returned = Mapping[int, Sequence[int]]
+"""Runs that returned None, which are nearly all: by the number of the run, the ids of the jobs."""
+NOTHING_RETURNED: Returned = {}
+
+
 class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One request: jobs with ids in a row, admitted together or not at all.
+    """One request: jobs with ids in a row, admitted together or not at all. Jobs that are alike may come as a `Block`.
 
     `key` and `digest` (of the body) make it repeatable. `has_room`: its jobs were counted by `Store.take_room` already.
     """
@@ -79,17 +85,23 @@ class Want(msgspec.Struct, frozen=True, gc=False):
 class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a turn did.
 
-    `admitted` has one answer for each submission, in order. `lost` are the (id, run) of settlements that changed nothing.
+    `admitted` has one answer for each submission, in order. `claimed` are leases; those of jobs that came as a `Block` may be
+    together. `lost` are the (id, run) of settlements that changed nothing.
     `cancels` are the (id, run) of leases whose jobs somebody cancelled. `next_due_s` is how long until a waiting job becomes
     ready, None if none will by itself. `suspect`: one is next in a wanted queue, and waits until this holder is `alone`.
     """
 
     admitted: Sequence[Admission]
-    leases: Sequence[Lease] = ()
+    claimed: Sequence[Lease | Leases] = ()
     lost: Sequence[tuple[int, int]] = ()
     cancels: Sequence[tuple[int, int]] = ()
     next_due_s: float | None = None
     suspect: bool = False
+
+    @property
+    def leases(self) -> list[Lease]:
+        """What was claimed, one by one."""
+        return list(granted(self.claimed))
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,8 +185,16 @@ class Store(Protocol):
         """
         ...
 
-    async def turn(self, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
-        """Record `settlements`, admit `new` and lease ready jobs, in one transaction.
+    async def turn(
+        self,
+        number: int,
+        *,
+        new: Sequence[Submission],
+        settlements: Sequence[Settlement],
+        want: Mapping[str, Want],
+        returned: Returned = NOTHING_RETURNED,
+    ) -> Turn:
+        """Record `settlements` and `returned`, admit `new` and lease ready jobs, in one transaction.
 
         Each submission is admitted whole or not at all, in order; behind one that found no room in a queue none is let past it.
         `want` maps a queue to what this holder can take; at most that much comes back leased, by priority, then by the moment it

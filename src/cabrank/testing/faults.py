@@ -15,12 +15,14 @@ from cabrank.errors import StoreUnavailable
 from cabrank.job import Settlement
 from cabrank.stores.contract import (
     BROWSED,
+    NOTHING_RETURNED,
     Arrival,
     Capabilities,
     InspectedStore,
     JobFilter,
     JobRecord,
     Page,
+    Returned,
     Submission,
     Tally,
     Terms,
@@ -132,9 +134,17 @@ class FaultyStore:
         """As the store, unless it stands for a shared one, which judges in its turns."""
         return not self._capabilities.shared and self._store.take_room(queue, jobs, size)
 
-    async def turn(self, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
+    async def turn(
+        self,
+        number: int,
+        *,
+        new: Sequence[Submission],
+        settlements: Sequence[Settlement],
+        want: Mapping[str, Want],
+        returned: Returned = NOTHING_RETURNED,
+    ) -> Turn:
         """As the store, over the bad connection."""
-        return await self._call(lambda: self._store.turn(number, new=new, settlements=settlements, want=want))
+        return await self._call(lambda: self._store.turn(number, new=new, settlements=settlements, want=want, returned=returned))
 
     async def arrival(self) -> Arrival:
         """As the store; what arrives while the holder is frozen is seen afterwards."""

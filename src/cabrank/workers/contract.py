@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
+from functools import partial
 from typing import Any, Protocol
 
 from cabrank.app import AnyHandler
+from cabrank.block import Block, Leases
 from cabrank.errors import ResourceFailed
 from cabrank.inject import ContextMarker, JobContext, ResourceMarker, Resources
 from cabrank.job import Lease, text_id
@@ -14,11 +16,28 @@ from cabrank.policy import Outcome
 from cabrank.settings import Kind
 
 
+class Desk(Protocol):
+    """Where a worker that runs through many leases says what came of them: the pool."""
+
+    at_work: int
+    """Workers that run a job now."""
+    ended: int
+    """Runs; those that did not suspend are counted now and then."""
+    running_s: float
+    slice_s: float
+    """How long jobs may run one after another before the event loop has a turn."""
+    at_once: int
+    """So many jobs, a power of two, are run between two looks at the clock."""
+    monotonic: Callable[[], float]
+    returned: Callable[[int], None]
+    """Told the id of each job whose run returned None; `tell` then."""
+    tell: Callable[[], None]
+    report: Callable[[Lease, Outcome], None]
+
+
 class Worker(Protocol):
     """Runs one job at a time. Whatever the handler does, a run ends in one outcome."""
 
-    lease: Lease | None
-    """What it runs now."""
     began_at: float
     """When that began, on the monotonic clock."""
     suspended: bool
@@ -26,8 +45,24 @@ class Worker(Protocol):
     on_suspend: Callable[[], None]
     """Called when a run is about to give the event loop a turn for the first time. The pool sets it."""
 
+    @property
+    def lease(self) -> Lease | None:
+        """What it runs now; the same object as long as it does. Set by the pool for `run`."""
+        ...
+
+    @lease.setter
+    def lease(self, lease: Lease | None) -> None: ...
+
     def run(self, lease: Lease) -> Awaitable[Outcome]:
         """Run the job. Never raises, but for `KeyboardInterrupt` and a cancel of the worker itself."""
+        ...
+
+    def run_through(self, leases: Leases, desk: Desk) -> Awaitable[bool] | None:
+        """Take one of `leases` after another and run it, as the pool would with `run`, and tell `desk`.
+
+        It returns when there is none left, the event loop should have a turn, or something has to be settled down; True: the loop has
+        had a turn. None: this worker cannot do that with these; `run` them.
+        """
         ...
 
     def interrupt(self, outcome: Outcome) -> bool:
@@ -70,6 +105,7 @@ class Calls:
         self._prefix = ""
         self._fixed: dict[str, dict[str, object]] = {}
         self._contexts: dict[str, tuple[str, ...]] = {}
+        self._common: dict[str, Callable[..., Any]] = {}
 
     async def open(self, prefix: str, resources: Resources) -> None:
         """Open what the handlers' resources name.
@@ -104,11 +140,27 @@ class Calls:
             keywords[key] = self._context(lease)
         return handler.function, args, keywords
 
+    def common(self, block: Block) -> Callable[..., Any] | None:
+        """What is called for every job of the block, with its item; None if each needs something of its own."""
+        if block.bare:
+            return block.function or _own
+        if self._contexts.get(block.handler):
+            return None
+        found = self._common.get(block.handler)
+        if found is None:
+            function, fixed = self._handlers[block.handler].function, self._fixed.get(block.handler)
+            found = self._common[block.handler] = partial(function, **fixed) if fixed else function
+        return found
+
     def _context(self, lease: Lease) -> JobContext:
         job = lease.job
         return JobContext(
             id=text_id(self._prefix, job.id), handler=job.handler, run=lease.run, attempt=lease.failures + 1, deadline_at=job.deadline_at
         )
+
+
+def _own(function: Callable[..., Any], args: tuple[object, ...]) -> Any:
+    return function(*args)
 
 
 async def _opened(handler: str, key: str, marker: ResourceMarker, resources: Resources) -> object:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
+from cabrank.block import Call, Leases
 from cabrank.errors import PayloadInvalid
 from cabrank.job import Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Raised, Returned, Unreadable
-from cabrank.workers.contract import Calls, nobody_minds
+from cabrank.workers.contract import Calls, Desk, nobody_minds
+
+_FRESH = object()  # what a coroutine yields that wants to go on in a fresh context
 
 
 class CoroutineWorker:
@@ -22,15 +25,34 @@ class CoroutineWorker:
     """
 
     def __init__(self, calls: Calls, context: Context) -> None:
-        self.lease: Lease | None = None
         self.began_at = 0.0
         self.suspended = False
         self.on_suspend: Callable[[], None] = nobody_minds
         self._retired = False
+        self._closed = False
         self._calls = calls
         self._context = context
+        self._its_context = context  # that of the run
         self._task: asyncio.Task[Any] | None = None
         self._asked: Outcome | None = None
+        self._lease: Lease | None = None
+        self._leases: Leases | None = None  # what it runs through
+        self._at = 0  # where it is in their block
+        self._streak_at = 0  # where it was when it last told how many it has run
+
+    @property
+    def lease(self) -> Lease | None:
+        """What it runs now. The same object as long as it does."""
+        leases = self._leases
+        if leases is None:
+            return self._lease
+        if self._lease is None or self._lease.job.id != leases.block.first + self._at:
+            self._lease = leases.lease(self._at)
+        return self._lease
+
+    @lease.setter
+    def lease(self, lease: Lease | None) -> None:
+        self._lease = lease
 
     @types.coroutine
     def run(self, lease: Lease) -> Generator[Any, Any, Outcome]:
@@ -47,14 +69,17 @@ class CoroutineWorker:
             return RETURNED_NONE if stop.value is None else Returned(stop.value)
         except BaseException as error:  # noqa: BLE001 -- a handler may raise anything, and only its run ends
             return self._outcome_of(error)
-        self.suspended = True
-        self.on_suspend()
-        self._task = asyncio.current_task()
+        self._suspend()
         return (yield from self._resumed(step, coroutine, yielded))
+
+    def run_through(self, leases: Leases, desk: Desk) -> Awaitable[bool] | None:
+        """See `Worker`. None if each call needs something of its own."""
+        function = self._calls.common(leases.block)
+        return None if function is None else self._step(self._take(function, leases, desk), desk)
 
     def interrupt(self, outcome: Outcome) -> bool:
         """Cancel the coroutine where it waits."""
-        if self.lease is None or self._task is None or self._asked is not None:
+        if (self._lease is None and self._leases is None) or self._task is None or not self.suspended or self._asked is not None:
             return False
         self._asked = outcome
         self._task.cancel()
@@ -83,6 +108,98 @@ class CoroutineWorker:
     def close(self) -> None:
         """Nothing to do: it lives in the pool's coroutine."""
 
+    async def _take(self, function: Callable[..., Any], leases: Leases, desk: Desk) -> bool:
+        """Run one job after another. Jobs that leave the context as it was share one: nobody can tell."""
+        block, returned, monotonic, outside, context = leases.block, desk.returned, desk.monotonic, self._context, self._its_context
+        items, first, one, look = block.items, block.first, block.call is Call.ONE, desk.at_once - 1
+        rested, ends_at = False, self._sit_down(leases, desk) + desk.slice_s
+        for at in leases.positions:
+            self._at = at
+            try:
+                value = await function(items[at]) if one else await function(*items[at])
+            except BaseException as error:
+                if self._closed:
+                    raise
+                desk.report(leases.lease(at), self._outcome_of(error))
+            else:
+                if value is None:
+                    returned(first + at)
+                else:
+                    desk.report(leases.lease(at), Returned(value))
+            try:
+                same = context == outside
+            except Exception:  # noqa: BLE001 -- what is compared are values that the handler has set
+                same = False
+            if not same:
+                await _fresh()
+                context = self._its_context
+            if self.suspended:
+                rested, ends_at = True, self._go_on(leases, desk) + desk.slice_s
+                if self._asked is not None or self._retired:
+                    break
+                self.suspended = False
+            elif not at & look and monotonic() > ends_at:
+                break
+        self._go_on(leases, desk)
+        desk.at_work -= 1
+        self._leases = self._lease = None
+        return rested
+
+    def _sit_down(self, leases: Leases, desk: Desk) -> float:
+        """Begin to run through them: the moment."""
+        desk.at_work += 1
+        self._leases, self._streak_at = leases, leases.next
+        self._at = self._streak_at - 1
+        self.began_at = desk.monotonic()
+        return self.began_at
+
+    def _go_on(self, leases: Leases, desk: Desk) -> float:
+        """Tell of the runs that have ended, and begin another: the moment."""
+        desk.ended += self._at + 1 - self._streak_at
+        self._streak_at = leases.next  # others may have taken some meanwhile
+        self._at = self._streak_at - 1
+        desk.tell()
+        moment = desk.monotonic()
+        desk.running_s += moment - self.began_at
+        self.began_at = moment
+        return moment
+
+    @types.coroutine
+    def _step(self, coroutine: Coroutine[Any, Any, bool], desk: Desk) -> Generator[Any, Any, bool]:
+        """Step the coroutine in a context that is replaced when it asks for that."""
+        self._its_context = self._context.copy()
+        advance: Callable[[Any], Any] = coroutine.send
+        value: Any = None
+        while True:
+            try:
+                yielded = self._its_context.run(advance, value)
+            except StopIteration as stop:
+                return bool(stop.value)
+            if yielded is _FRESH:
+                self._its_context = self._context.copy()
+                advance, value = coroutine.send, None
+                continue
+            if not self.suspended:
+                if self._at > self._streak_at:
+                    desk.ended += self._at - self._streak_at
+                    self._streak_at = self._at
+                    desk.tell()
+                self._suspend()
+            try:
+                advance, value = coroutine.send, (yield yielded)
+            except GeneratorExit:
+                self._closed = True
+                coroutine.close()
+                raise
+            except BaseException as thrown:  # noqa: BLE001 -- whatever is thrown in goes on to the handler
+                advance, value = coroutine.throw, thrown
+
+    def _suspend(self) -> None:
+        self.suspended = True
+        if self._task is None:
+            self._task = asyncio.current_task()
+        self.on_suspend()
+
     def _resumed(self, step: Any, coroutine: Coroutine[Any, Any, object], yielded: Any) -> Generator[Any, Any, Outcome]:
         while True:
             try:
@@ -107,3 +224,8 @@ class CoroutineWorker:
         if isinstance(error, asyncio.CancelledError) and self._retired and self._task is not None and self._task.cancelling():
             raise error
         return Raised(error)
+
+
+@types.coroutine
+def _fresh() -> Generator[object, None, None]:
+    yield _FRESH

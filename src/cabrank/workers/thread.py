@@ -16,11 +16,12 @@ from queue import SimpleQueue
 
 import msgspec
 
+from cabrank.block import Leases
 from cabrank.errors import PayloadInvalid
 from cabrank.events import Counters
 from cabrank.job import Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Raised, Returned, Unreadable
-from cabrank.workers.contract import Calls, nobody_minds
+from cabrank.workers.contract import Calls, Desk, nobody_minds
 
 MOST_LEFT_BEHIND = 64  # threads; at 8 MiB of stack each, half a gigabyte of address space
 JOIN_S = 1.0  # an idle thread ends within microseconds of being told
@@ -103,6 +104,10 @@ class ThreadWorker:
         finally:
             self._run = None
         return outcome
+
+    def run_through(self, leases: Leases, desk: Desk) -> None:
+        """One at a time."""
+        del leases, desk
 
     def interrupt(self, outcome: Outcome) -> bool:
         """Wait for the function no longer."""

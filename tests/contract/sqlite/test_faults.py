@@ -17,6 +17,7 @@ from cabrank.settings import Settings
 from cabrank.states import Cause
 from cabrank.stores.contract import Submission, Terms, Turn, Want
 from cabrank.stores.sqlite.ledger import Ledger
+from cabrank.stores.sqlite.settle import Ended
 from cabrank.testing import FakeClock
 from tests.contract.sqlite.disk import Disk, faulty_disk
 
@@ -39,7 +40,7 @@ def ledger(disk: Disk, tmp_path: Path, clock: FakeClock) -> Generator[Ledger]:
 
 
 def submit(ledger: Ledger, number: int) -> Turn:
-    return ledger.turn(number, [Submission(jobs=[Job(id=number, handler="work", queue="line", payload=b"1")])], (), WANT)
+    return ledger.turn(number, [Submission(jobs=[Job(id=number, handler="work", queue="line", payload=b"1")])], Ended((), {}), WANT)
 
 
 def running(ledger: Ledger) -> list[tuple[int, int]]:
@@ -69,7 +70,7 @@ def test_a_turn_whose_commit_only_seemed_to_fail_is_not_done_again(ledger: Ledge
     seeming = ledger._unsure[1]
     assert submit(ledger, 2) is seeming
     assert running(ledger) == [(1, 1), (2, 1)]
-    settled = ledger.turn(3, (), [Settlement(id, 1, Cause.RETURNED) for id in (1, 2)], {})
+    settled = ledger.turn(3, (), Ended([Settlement(id, 1, Cause.RETURNED) for id in (1, 2)], {}), {})
     assert list(settled.lost) == []
 
 
@@ -100,7 +101,7 @@ def test_a_holder_whose_disk_is_gone_can_close(disk: Disk, tmp_path: Path, clock
     ledger.close()
     disk.gone = False
     after = Ledger(tmp_path / "jobs.db", clock, terms, Random(1))
-    assert [(lease.job.id, lease.run) for lease in after.turn(1, (), (), WANT).leases][:1] == [(1, 2)]
+    assert [(lease.job.id, lease.run) for lease in after.turn(1, (), Ended((), {}), WANT).leases][:1] == [(1, 2)]
     after.close()
 
 

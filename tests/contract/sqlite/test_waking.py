@@ -21,6 +21,7 @@ from cabrank.states import Cause
 from cabrank.stores.contract import Arrival, Terms, Turn
 from cabrank.stores.sqlite import SqliteStore, bell, locks, store
 from cabrank.stores.sqlite.bell import Bell, ended, usable_folder
+from cabrank.stores.sqlite.settle import Ended
 from cabrank.testing.store_contract import Opened
 from tests.contract.sqlite.files import Files
 
@@ -294,4 +295,4 @@ async def test_several_writers_all_have_their_turns(shared: Files) -> None:
 def test_what_ended_is_what_does_not_wait_again() -> None:
     causes = [Cause.RETURNED, Cause.RETRIED, Cause.GAVE_UP, Cause.RELEASED, Cause.UNREADABLE, Cause.SNOOZED, Cause.RETURNED]
     settlements = [Settlement(id, 1, cause) for id, cause in enumerate(causes)]
-    assert ended(settlements, Turn(admitted=(), lost=[(6, 1)], cancels=[(1, 1)])) == [0, 1, 2, 4]
+    assert ended(Ended(settlements, {}), Turn(admitted=(), lost=[(6, 1)], cancels=[(1, 1)])) == [0, 1, 2, 4]

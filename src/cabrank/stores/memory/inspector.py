@@ -7,6 +7,7 @@ from heapq import nsmallest
 
 import msgspec
 
+from cabrank.block import Block
 from cabrank.job import Job
 from cabrank.states import TRANSITIONS, Cause, State
 from cabrank.stores.contract import JobFilter, JobRecord, Page, Tally
@@ -33,8 +34,7 @@ def _ids(ledger: Ledger, which: JobFilter) -> Iterable[int]:
     """The ids that a filter lets through, in no order."""
     if which.state is State.DONE:
         return () if which.queue or which.handler or ledger.kept is None else ledger.kept.ids(ledger.clock.now())
-    rows = ledger.rows.values() if which.state in {State.WAITING, None} else ledger.apart()
-    return (_job(row).id for row in rows if _matches(row, which))
+    return (id for id, row in ledger.rows() if _matches(row, which))
 
 
 def _matches(row: Row, which: JobFilter) -> bool:
@@ -60,23 +60,23 @@ def tally(ledger: Ledger) -> Mapping[str, Tally]:
         queue: {"waiting": line.count, "waiting_bytes": line.size, "running": 0, "dead": 0, "held": 0}
         for queue, line in ledger.lines.items()
     }
-    for row in ledger.apart():
-        queue, state = _job(row).queue, _state(row)
-        if state.value in counts[queue]:
-            counts[queue][state.value] += 1
+    for row in ledger.shelved.values():
+        if row.state.value in counts[row.job.queue]:
+            counts[row.job.queue][row.state.value] += 1
+    for holder in ledger.holders.values():
+        for one in (one for held in holder.runs.values() for one in held.values()):
+            counts[one.queue if isinstance(one, Block) else one.job.queue]["running"] += 1
     return {queue: Tally(**counted) for queue, counted in counts.items()}
 
 
 def cancel(ledger: Ledger, id: int) -> bool:
     """See `Inspector.cancel`."""
-    row = ledger.rows.get(id)
-    if isinstance(row, Job):
-        ledger.shelve_waiting(row, State.CANCELLED)
-    elif isinstance(row, Run):
+    shelved = ledger.shelved.get(id)
+    if shelved is not None and (shelved.state, Cause.CANCELLED) in TRANSITIONS:
+        ledger.shelved[id] = Shelved(shelved.job, State.CANCELLED, ledger.clock.now())
+    elif shelved is None and ledger.running(id) is not None:
         ledger.cancelling.add(id)
-    elif isinstance(row, Shelved) and (row.state, Cause.CANCELLED) in TRANSITIONS:
-        ledger.rows[id] = Shelved(row.job, State.CANCELLED, ledger.clock.now())
-    else:
+    elif not ledger.cancel_waiting(id):
         return False
     ledger.tell(0)
     return True
@@ -84,8 +84,8 @@ def cancel(ledger: Ledger, id: int) -> bool:
 
 def reopen(ledger: Ledger, id: int) -> bool:
     """See `Inspector.reopen`."""
-    row = ledger.rows.get(id)
-    if not isinstance(row, Shelved):
+    row = ledger.shelved.get(id)
+    if row is None:
         return False
     ledger.unshelve(row)
     ledger.tell(0)
@@ -93,7 +93,7 @@ def reopen(ledger: Ledger, id: int) -> bool:
 
 
 def _record(ledger: Ledger, id: int) -> JobRecord | None:
-    row, past = ledger.rows.get(id), ledger.history.get(id, NEW)
+    row, past = ledger.find(id), ledger.history.get(id, NEW)
     if row is None:
         return _kept(ledger, id)
     if isinstance(row, Run):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from operator import attrgetter
 from random import Random
 
 import msgspec
 
+from cabrank.block import Block, Leases
 from cabrank.clock import Clock
 from cabrank.job import Job, Lease, Settlement, new_prefix
 from cabrank.settings import Bound, Settings
@@ -20,8 +22,8 @@ from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Lines
 
 
-class Run(msgspec.Struct, gc=False):
-    """A running job: its lease, and who holds it."""
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """A running job, as whoever looks at it sees it: its lease, and who holds it."""
 
     lease: Lease
     holder: int
@@ -45,11 +47,19 @@ class Shelved(msgspec.Struct, frozen=True):
     at: float
 
 
+Held = dict[int, Lease | Block]
+"""Running jobs by id: the lease; of a job that is in a block, the block."""
+
+
 class Holder(msgspec.Struct):
-    """One opened store. `expires_at` is on the monotonic clock: infinity while its process lives and renews."""
+    """One opened store. `expires_at` is on the monotonic clock: infinity while its process lives and renews.
+
+    `runs` is what it holds, by the number of the run: (run, id) is the fence.
+    """
 
     terms: Terms
     expires_at: float = math.inf
+    runs: dict[int, Held] = msgspec.field(default_factory=lambda: {1: {}})
 
 
 Row = Job | Run | Shelved
@@ -61,17 +71,22 @@ def _is_limited(job: Job) -> bool:
     return job.limit_key is not None
 
 
-_id, _queue, _payload = attrgetter("id"), attrgetter("queue"), attrgetter("payload")
+_id, _queue = attrgetter("id"), attrgetter("queue")
 SWEEP_S = 60.0  # how often jobs that nobody came for are looked at
 
 
 class Ledger:
-    """Rows by id, lines by queue, receipts by key. Every change of a job's state goes through one of the methods here."""
+    """Jobs in the place of their state: waiting in a line, running with a holder, or shelved; receipts by key.
+
+    Every change of a job's state goes through one of the methods here.
+    """
 
     def __init__(self, clock: Clock, rng: Random | None = None) -> None:
         self.clock = clock
         self.prefix = new_prefix(rng or Random())
-        self.rows: dict[int, Row] = {}
+        self.waiting: dict[int, Job] = {}
+        """Jobs in line, but for those that stand there in blocks."""
+        self.shelved: dict[int, Shelved] = {}
         self.history: dict[int, History] = {}
         self.lines: dict[str, Line] = {}
         self.limited = Lines(self.still_waits)
@@ -84,7 +99,6 @@ class Ledger:
         """Running jobs that somebody cancelled; their holders are told with their next turns."""
         self.stale = 0
         """Jobs that were cancelled while they waited and still stand in line."""
-        self._apart: dict[int, None] = {}  # rows that do not wait in a line
         self._keep_dead_s = 0.0
         self._sweep_at = 0.0
         self._next_id = 1
@@ -105,9 +119,10 @@ class Ledger:
 
     def leave(self, holder: int) -> None:
         """Count a holder out; what it still holds is given back, without a crash."""
-        if self.holders.pop(holder, None) is not None:
-            for run in self._held_by(holder):
-                self._return(run.lease, Cause.RELEASED, 0.0)
+        left = self.holders.pop(holder, None)
+        if left is not None:
+            for lease in leases_of(left):
+                self._return(lease, Cause.RELEASED, 0.0)
             self.tell(holder)
 
     def take_back_expired(self) -> None:
@@ -119,9 +134,9 @@ class Ledger:
             self.limited.prune(now)
         for number, holder in [(n, h) for n, h in self.holders.items() if h.expires_at <= now]:
             del self.holders[number]
+            for lease in leases_of(holder):
+                self._crash(lease, holder.terms)
             self.tell(number)
-            for run in self._held_by(number):
-                self._crash(run.lease, holder.terms)
 
     def take_ids(self) -> int:
         """The first id of the next block."""
@@ -155,23 +170,24 @@ class Ledger:
         if not submission.has_room:
             if before is not None:
                 return before
-            needed: dict[str, list[int]] = {}
-            for job in submission.jobs:
-                needed.setdefault(job.queue, []).append(len(job.payload))
-            for queue, sizes in needed.items():
+            needed = _needed(submission.jobs)
+            for queue, (jobs, size) in needed.items():
                 limit = settings.bound_of(queue, bound)
                 line = self.line(queue)
-                if not line.has_room(len(sizes), sum(sizes), limit):
+                if not line.has_room(jobs, size, limit):
                     return Admission(Verdict.FULL, queue=queue, bound=f"{line.count:,} of {limit.jobs:,} jobs wait")
-            for queue, sizes in needed.items():
-                self.line(queue).add(len(sizes), sum(sizes))
+            for queue, (jobs, size) in needed.items():
+                self.line(queue).add(jobs, size)
         if submission.key:
             self._remember(submission, settings)
         return STORED
 
     def add(self, jobs: Sequence[Job], now: float) -> None:
         """Put new jobs, whose room is counted in, into their lines."""
-        self.rows.update(zip(map(_id, jobs), jobs, strict=True))
+        if isinstance(jobs, Block):
+            self.line(jobs.queue).extend(jobs, now)
+            return
+        self.waiting.update(zip(map(_id, jobs), jobs, strict=True))
         if any(map(_is_limited, jobs)):
             for job in jobs:
                 self._stand(job, job.due_at, now)
@@ -186,7 +202,7 @@ class Ledger:
     def take_in(self, job: Job) -> None:
         """Put a waiting job into the line of its handler without a key: it came before that had a limit."""
         limited = msgspec.structs.replace(job, limit_key="")
-        self.rows[job.id] = limited
+        self.waiting[job.id] = limited
         self.limited.put(limited, 0.0, self.clock.now())
 
     def _stand(self, job: Job, ready_at: float, now: float) -> None:
@@ -198,46 +214,41 @@ class Ledger:
     def lease(self, job: Job, holder: int) -> Lease:
         """Turn a waiting job into a running one, the next run of it."""
         self.lines[job.queue].add(-1, -len(job.payload))
+        del self.waiting[job.id]
         past = self.history.pop(job.id, NEW) if self.history else NEW
         lease = Lease(job, past.run + 1, past.failures, past.crashes)
-        self.rows[job.id] = Run(lease, holder)
-        self._apart[job.id] = None
+        self.holders[holder].runs.setdefault(lease.run, {})[job.id] = lease
         return lease
 
-    def lease_fresh(self, jobs: Sequence[Job], holder: int) -> list[Lease]:
-        """Turn waiting jobs of one queue that have never run into running ones."""
-        self.lines[jobs[0].queue].add(-len(jobs), -sum(map(len, map(_payload, jobs))))
-        leases = [Lease(job, 1) for job in jobs]
-        ids = list(map(_id, jobs))
-        self.rows.update(zip(ids, [Run(lease, holder) for lease in leases], strict=True))
-        self._apart.update(dict.fromkeys(ids))
-        return leases
+    def lease_block(self, block: Block, holder: int) -> Leases:
+        """Turn the waiting jobs of a block into running ones."""
+        self.lines[block.queue].add(-len(block), -block.size)
+        self.holders[holder].runs[1].update(dict.fromkeys(block.ids, block))
+        return Leases(block)
 
     # ------------------------------------------------------------------------------------------------------- settlement
 
-    def finish(self, returned: Sequence[Settlement]) -> list[Settlement]:
-        """Record runs that returned. What comes back are the settlements that changed nothing."""
-        rows, apart = self.rows, self._apart
-        lost: list[Settlement] = []
-        for settlement in returned:
-            row = rows.get(settlement.id)
-            if isinstance(row, Run) and row.lease.run == settlement.run:
-                del rows[settlement.id], apart[settlement.id]
-            else:
-                lost.append(settlement)
+    def finish(self, holder: int, run: int, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """Record runs of a holder that returned. What comes back are the ids that are done now, and those for which nothing changed."""
+        held = self.holders[holder].runs.get(run, {})
+        before = len(held)
+        ended = [*map(held.pop, ids, repeat(None))]
         if self.cancelling:
-            self.cancelling.difference_update(map(_id, returned))
+            self.cancelling.difference_update(ids)
+        done, lost = ids, list[int]()
+        if before - len(held) != len(ids):
+            known = list(zip(ids, ended, strict=True))
+            done, lost = [id for id, was in known if was is not None], [id for id, was in known if was is None]
         if self.limited:
-            gone = set(map(_id, lost))
-            self.limited.ended(settlement.id for settlement in returned if settlement.id not in gone)
-        return lost
+            self.limited.ended(done)
+        return done, lost
 
-    def settle(self, settlement: Settlement) -> bool:
+    def settle(self, holder: int, settlement: Settlement) -> bool:
         """Record what became of a run that did not return. False: it was not the job's running one any more; nothing is changed."""
-        row = self.rows.get(settlement.id)
-        if not isinstance(row, Run) or row.lease.run != settlement.run:
+        held = self.holders[holder].runs.get(settlement.run, {}).pop(settlement.id, None)
+        if held is None:
             return False
-        lease = row.lease
+        lease = _lease(settlement.id, held)
         cause = settlement.cause
         if after(State.RUNNING, cause) is State.WAITING:
             self._return(lease, cause, settlement.after_s, settlement.error)
@@ -246,20 +257,50 @@ class Ledger:
             self._shelve(lease, after(State.RUNNING, cause), settlement.reason, settlement.error, failed=failed, crashed=crashed)
         return True
 
-    def apart(self) -> list[Run | Shelved]:
-        """The rows that do not wait in a line: running ones and those that wait for a person."""
-        return [row for id in self._apart if isinstance(row := self.rows[id], Run | Shelved)]
+    # ------------------------------------------------------------------------------------------------------- single jobs
 
-    def shelve_waiting(self, job: Job, state: State) -> None:
-        """Take a job out of its line. It comes up there once more, and is no longer wanted then."""
+    def find(self, id: int) -> Row | None:
+        """The job of that id, in the state that it is in; None if it is done or unknown."""
+        found: Row | None = self.waiting.get(id) or self.shelved.get(id)
+        if found is None:
+            found = next((job for line in self.lines.values() if (job := line.find(id)) is not None), None)
+        return self.running(id) if found is None else found
+
+    def running(self, id: int) -> Run | None:
+        """The job of that id, if it runs."""
+        for number, holder in self.holders.items():
+            for held in holder.runs.values():
+                if id in held:
+                    return Run(_lease(id, held[id]), number)
+        return None
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """Every job that is not done, with its id."""
+        yield from self.waiting.items()
+        yield from self.shelved.items()
+        for line in self.lines.values():
+            for block in line.blocks():
+                yield from zip(block.ids, block, strict=True)
+        for number, holder in self.holders.items():
+            for lease in leases_of(holder):
+                yield lease.job.id, Run(lease, number)
+
+    def cancel_waiting(self, id: int) -> bool:
+        """Take a waiting job out of its line. False: it does not wait."""
+        job = self.waiting.pop(id, None)
+        if job is not None:
+            self.stale += 1  # it comes up once more, and is no longer wanted then
+        else:
+            job = next((found for line in self.lines.values() if (found := line.withdraw(id)) is not None), None)
+        if job is None:
+            return False
         self.line(job.queue).add(-1, -len(job.payload))
-        self.stale += 1
-        self.rows[job.id] = Shelved(job, state, self.clock.now())
-        self._apart[job.id] = None
+        self.shelved[id] = Shelved(job, State.CANCELLED, self.clock.now())
+        return True
 
     def still_waits(self, job: Job) -> bool:
         """Whether a job that came up in its line is still wanted. False once for each that was cancelled while it waited."""
-        waits = self.rows.get(job.id) is job
+        waits = self.waiting.get(job.id) is job
         self.stale -= not waits
         return waits
 
@@ -268,16 +309,15 @@ class Ledger:
         now = self.clock.now()
         job = msgspec.structs.replace(row.job, due_at=now)  # another object: the old one may still stand in line
         self.history[job.id] = History(self.history.get(job.id, NEW).run)
-        self.rows[job.id] = job
-        del self._apart[job.id]
+        del self.shelved[job.id]
         self._wait(job, now, now)
 
     def forget_shelved(self, before: float) -> None:
         """Forget the jobs that nobody came for since a moment."""
-        for row in self.apart():
-            if isinstance(row, Shelved) and row.state is not State.HELD and row.at < before:
-                del self.rows[row.job.id], self._apart[row.job.id]
-                self.history.pop(row.job.id, None)
+        for id, row in list(self.shelved.items()):
+            if row.state is not State.HELD and row.at < before:
+                del self.shelved[id]
+                self.history.pop(id, None)
 
     def _return(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
         """Let a job wait again, unless somebody cancelled it while it ran."""
@@ -289,21 +329,20 @@ class Ledger:
     def _put_back(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
         job, now = lease.job, self.clock.now()
         self.limited.ended((job.id,))
-        self.rows[job.id] = job
-        del self._apart[job.id]
         self.history[job.id] = History(
             lease.run, lease.failures + (cause is Cause.RETRIED), lease.crashes + (cause is Cause.CRASHED), error=error
         )
         self._wait(job, now + after_s, now)
 
     def _wait(self, job: Job, ready_at: float, now: float) -> None:
+        self.waiting[job.id] = job
         line = self.line(job.queue)
         line.add(1, len(job.payload))
         self._stand(job, ready_at, now)
 
     def _shelve(self, lease: Lease, state: State, reason: str, error: str, *, failed: bool = False, crashed: bool = False) -> None:
         self.limited.ended((lease.job.id,))
-        self.rows[lease.job.id] = Shelved(lease.job, state, self.clock.now())
+        self.shelved[lease.job.id] = Shelved(lease.job, state, self.clock.now())
         self.cancelling.discard(lease.job.id)
         self.history[lease.job.id] = History(lease.run, lease.failures + failed, lease.crashes + crashed, reason, error)
 
@@ -315,12 +354,31 @@ class Ledger:
         else:
             self._put_back(lease, Cause.CRASHED, 0.0)
 
-    def _held_by(self, holder: int) -> list[Run]:
-        return [row for row in self.apart() if isinstance(row, Run) and row.holder == holder]
-
     def _remember(self, submission: Submission, settings: Settings) -> None:
         until = self.clock.now() + settings.receipts_s
         self.receipts[submission.key] = (until, submission.digest, submission.jobs[0].id, len(submission.jobs))
         self.receipts.move_to_end(submission.key)
         while len(self.receipts) > settings.receipts:
             self.receipts.popitem(last=False)
+
+
+def leases_of(holder: Holder) -> Iterator[Lease]:
+    """What a holder holds."""
+    for held in holder.runs.values():
+        for id, one in held.items():
+            yield _lease(id, one)
+
+
+def _lease(id: int, held: Lease | Block) -> Lease:
+    return Lease(held.job(id), 1) if isinstance(held, Block) else held
+
+
+def _needed(jobs: Sequence[Job]) -> dict[str, tuple[int, int]]:
+    """How many jobs and how many bytes they are in each queue."""
+    if isinstance(jobs, Block):
+        return {jobs.queue: (len(jobs), jobs.size)}
+    needed: dict[str, tuple[int, int]] = {}
+    for job in jobs:
+        count, size = needed.get(job.queue, (0, 0))
+        needed[job.queue] = count + 1, size + len(job.payload)
+    return needed

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import count
 from operator import attrgetter
 
+from cabrank.block import Block
 from cabrank.job import PRIORITIES, Job
 from cabrank.settings import Bound
 
@@ -17,7 +19,8 @@ _due_at, _priority = attrgetter("due_at"), attrgetter("priority")
 class Line:
     """Ready jobs by priority and then by the moment they became ready; those due later stand apart until their time has come.
 
-    A job that was cancelled stays in line until it comes up: whoever pops asks whether it is still wanted.
+    Jobs that are alike stand in line as one `Block`. Any other job that was cancelled stays in line until it comes up: whoever
+    pops asks whether it is still wanted.
     """
 
     def __init__(self) -> None:
@@ -25,9 +28,11 @@ class Line:
         """Jobs that wait, ready or not, those on their way included."""
         self.size = 0
         """Their payloads, in bytes."""
-        self._ready: tuple[deque[Job], ...] = tuple(deque() for _ in PRIORITIES)
+        self._ready: tuple[deque[Job | Block], ...] = tuple(deque() for _ in PRIORITIES)
         self._later: list[tuple[float, int, int, Job]] = []
         self._put = count()  # a cancelled job may stand here twice, due at one moment: jobs are never compared
+        self._blocks: dict[int, Block] = {}  # those in line, by their first ids
+        self._firsts: list[int] = []  # in order
 
     def has_room(self, jobs: int, size: int, bound: Bound) -> bool:
         """Whether so many more may wait here."""
@@ -40,6 +45,10 @@ class Line:
 
     def extend(self, jobs: Collection[Job], now: float) -> None:
         """Put jobs into the line."""
+        if isinstance(jobs, Block):
+            self._ready[jobs.priority].append(jobs)
+            self._note(jobs)
+            return
         if not any(map(_due_at, jobs)) and len(set(map(_priority, jobs))) == 1:
             self._ready[next(iter(jobs)).priority].extend(jobs)
             return
@@ -67,25 +76,57 @@ class Line:
         """When the next job becomes ready by itself."""
         return self._later[0][0] if self._later else None
 
-    def pop(self) -> Job | None:
-        """The job to be claimed next."""
+    def pop(self) -> Job | Block | None:
+        """What is to be claimed next: a job, or jobs that are alike."""
         for line in self._ready:
             if line:
-                return line.popleft()
+                taken = line.popleft()
+                if isinstance(taken, Block):
+                    self._forget(taken)
+                return taken
         return None
 
-    def take(self, most: int) -> list[Job]:
-        """At most so many of the jobs to be claimed next, all of one priority."""
-        for line in self._ready:
-            if line:
-                if len(line) <= most:
-                    taken = list(line)
-                    line.clear()
-                    return taken
-                return [line.popleft() for _ in range(most)]
-        return []
+    def untake(self, taken: Collection[Job | Block]) -> None:
+        """Put back to where they were what was popped, or what is left of it."""
+        for one in reversed(list(taken)):
+            self._ready[one.priority].appendleft(one)
+            if isinstance(one, Block):
+                self._note(one)
 
-    def untake(self, jobs: Collection[Job]) -> None:
-        """Put jobs that were taken or popped back to where they were."""
-        for job in reversed(list(jobs)):
-            self._ready[job.priority].appendleft(job)
+    def find(self, id: int) -> Job | None:
+        """The job of that id, if it stands here among jobs that are alike."""
+        block = self._block_of(id)
+        return None if block is None else block.job(id)
+
+    def withdraw(self, id: int) -> Job | None:
+        """Take a job out from among those that it is alike with, if it stands there."""
+        block = self._block_of(id)
+        if block is None:
+            return None
+        self._forget(block)
+        at = id - block.first
+        line = self._ready[block.priority]
+        place = next(place for place, one in enumerate(line) if one is block)
+        del line[place]
+        for part in (block[at + 1 :], block[:at]):
+            if part:
+                line.insert(place, part)
+                self._note(part)
+        return block.job(id)
+
+    def blocks(self) -> Iterable[Block]:
+        """The jobs that are alike."""
+        return self._blocks.values()
+
+    def _block_of(self, id: int) -> Block | None:
+        place = bisect_right(self._firsts, id)
+        block = self._blocks[self._firsts[place - 1]] if place else None
+        return block if block is not None and id in block.ids else None
+
+    def _note(self, block: Block) -> None:
+        self._blocks[block.first] = block
+        insort(self._firsts, block.first)
+
+    def _forget(self, block: Block) -> None:
+        del self._blocks[block.first]
+        del self._firsts[bisect_right(self._firsts, block.first) - 1]

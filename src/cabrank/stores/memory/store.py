@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from operator import attrgetter
+from itertools import chain
 from random import Random
 
+from cabrank.block import Block, Leases
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
-from cabrank.job import BARE, Job, Lease, Settlement, parted
+from cabrank.job import Job, Lease, Settlement
 from cabrank.policy import Limit
-from cabrank.settings import MEMORY_BOUND, Settings
-from cabrank.states import State, after
+from cabrank.settings import MEMORY_BOUND, Bound, Settings
+from cabrank.states import Cause, State, after
 from cabrank.stores.contract import (
     BROWSED,
+    NOTHING_RETURNED,
     SUSPECT_CRASHES,
     Admission,
     Arrival,
@@ -22,6 +24,7 @@ from cabrank.stores.contract import (
     JobFilter,
     JobRecord,
     Page,
+    Returned,
     Submission,
     Tally,
     Terms,
@@ -30,16 +33,15 @@ from cabrank.stores.contract import (
     Want,
 )
 from cabrank.stores.memory import inspector
-from cabrank.stores.memory.ledger import NEW, Holder, Ledger, Run
-from cabrank.stores.memory.lines import Line
+from cabrank.stores.memory.ledger import NEW, Holder, Ledger
+from cabrank.stores.memory.line import Line
+from cabrank.stores.memory.lines import Line as LimitLine
 
 CAPABILITIES = Capabilities(
     durable=False, shared=False, judges_room=True, bound=MEMORY_BOUND, promise="accepted in memory: lost if the process dies"
 )
 
 Fence = tuple[int, int]
-
-_handler, _payload = attrgetter("handler"), attrgetter("payload")
 
 
 class MemoryStore:
@@ -51,6 +53,7 @@ class MemoryStore:
         self._terms: Terms | None = None
         self._arrived: asyncio.Event | None = None
         self._suspect = False
+        self._rooms: dict[str, tuple[Line, Bound]] = {}
         self._last: tuple[int, Turn] | None = None
         self._limits: Mapping[str, Limit] = {}
 
@@ -84,23 +87,34 @@ class MemoryStore:
 
     def take_room(self, queue: str, jobs: int, size: int) -> bool:
         """Judged on plain counters."""
-        assert self._terms is not None  # noqa: S101 -- for the type checker
-        line = self.ledger.line(queue)
-        bound = self._terms.settings.bound_of(queue, MEMORY_BOUND)
-        if not line.has_room(jobs, size, bound):
+        room = self._rooms.get(queue)
+        if room is None:
+            assert self._terms is not None  # noqa: S101 -- for the type checker
+            room = self._rooms[queue] = self.ledger.line(queue), self._terms.settings.bound_of(queue, MEMORY_BOUND)
+        line, bound = room
+        if line.count + jobs > bound.jobs or line.size + size > bound.bytes:
             return False
-        line.add(jobs, size)
+        line.count += jobs
+        line.size += size
         return True
 
-    async def turn(self, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
+    async def turn(
+        self,
+        number: int,
+        *,
+        new: Sequence[Submission],
+        settlements: Sequence[Settlement],
+        want: Mapping[str, Want],
+        returned: Returned = NOTHING_RETURNED,
+    ) -> Turn:
         """See `Store.turn`."""
         if self._last is not None and self._last[0] == number:
             return self._last[1]
         self.ledger.take_back_expired()
         holder = self._alive()
-        turn = self._take_turn(holder, new, settlements, want)
+        turn = self._take_turn(holder, new, settlements, returned, want)
         self._last = (number, turn)
-        if settlements or turn.leases or (new and any(answer.verdict is Verdict.STORED for answer in turn.admitted)):
+        if settlements or returned or turn.claimed or (new and any(answer.verdict is Verdict.STORED for answer in turn.admitted)):
             self.ledger.tell(self.holder)
         return turn
 
@@ -123,10 +137,12 @@ class MemoryStore:
             self.holder = self.ledger.register(self._terms)
         return self.ledger.holders[self.holder]
 
-    def _take_turn(self, holder: Holder, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
+    def _take_turn(
+        self, holder: Holder, new: Sequence[Submission], settlements: Sequence[Settlement], returned: Returned, want: Mapping[str, Want]
+    ) -> Turn:
         ledger = self.ledger
         now = ledger.clock.now()
-        lost, cancelled = self._settle(settlements, now)
+        lost, cancelled = self._settle(settlements, returned, now) if settlements or returned else ([], [])
         for line in ledger.lines.values():
             line.promote(now)
         ledger.limited.promote(now)
@@ -135,12 +151,12 @@ class MemoryStore:
             if admission.verdict is Verdict.STORED:
                 ledger.add(submission.jobs, now)
         self._suspect = False
-        leases = self._claim_suspect(want, holder.terms.handlers)
-        if not leases:
-            leases = [lease for queue, its in want.items() for lease in self._claim(queue, its, holder.terms.handlers)]
+        claimed: list[Lease | Leases] = [*self._claim_suspect(want, holder.terms.handlers)]
+        if not claimed:
+            claimed = [lease for queue, its in want.items() for lease in self._claim(queue, its, holder.terms.handlers)]
         return Turn(
             admitted=admitted,
-            leases=leases,
+            claimed=claimed,
             lost=lost,
             cancels=[*cancelled, *self._cancels()],
             next_due_s=self._next_due_s(now, want),
@@ -161,34 +177,47 @@ class MemoryStore:
         admitted: list[Admission] = []
         full: dict[str, Admission] = {}
         for submission in new:
-            before = next((full[job.queue] for job in submission.jobs if job.queue in full), None) if full else None
+            before = next((full[queue] for queue in _queues(submission.jobs) if queue in full), None) if full else None
             admission = self.ledger.judge(submission, settings, MEMORY_BOUND, before)
             if admission.verdict is Verdict.FULL:
                 full.setdefault(admission.queue, admission)
             admitted.append(admission)
         return admitted
 
-    def _settle(self, settlements: Sequence[Settlement], now: float) -> tuple[list[Fence], list[Fence]]:
+    def _settle(self, settlements: Sequence[Settlement], returned: Returned, now: float) -> tuple[list[Fence], list[Fence]]:
         """The fences of leases that were lost, and of jobs that were to wait again and had been cancelled."""
-        ledger = self.ledger
-        returned, others = parted(settlements)
-        lost = ledger.finish(returned) if returned else []
-        if returned and ledger.kept is not None:
-            ledger.kept.add([settlement for settlement in returned if settlement not in lost] if lost else returned, now)
+        ledger, holder = self.ledger, self.holder
+        lost: list[Fence] = []
+        done: list[Sequence[int]] = []
+        for run, ids in returned.items():
+            ended, gone = ledger.finish(holder, run, ids)
+            done.append(ended)
+            lost += [(id, run) for id in gone]
+        kept: list[Settlement] = []
         cancelled: list[Fence] = []
-        for settlement in others:
+        for settlement in settlements:
+            fence = settlement.id, settlement.run
+            if settlement.cause is Cause.RETURNED:
+                ended, _ = ledger.finish(holder, settlement.run, (settlement.id,))
+                if ended:
+                    kept.append(settlement)
+                else:
+                    lost.append(fence)
+                continue
             was_cancelled = settlement.id in ledger.cancelling and after(State.RUNNING, settlement.cause) is State.WAITING
-            if not ledger.settle(settlement):
-                lost.append(settlement)
+            if not ledger.settle(holder, settlement):
+                lost.append(fence)
             elif was_cancelled:
-                cancelled.append((settlement.id, settlement.run))
-        return [(settlement.id, settlement.run) for settlement in lost], cancelled
+                cancelled.append(fence)
+        if ledger.kept is not None and (done or kept):
+            ledger.kept.add(chain.from_iterable(done), kept, now)
+        return lost, cancelled
 
     def _claim_suspect(self, want: Mapping[str, Want], handlers: frozenset[str]) -> list[Lease]:
         """The suspect that is next in one of the queues, if this holder runs nothing."""
         for queue in (queue for queue, its in want.items() if its.alone):
             job = self._next(queue, handlers)
-            if job is not None and self._crashes(job) >= SUSPECT_CRASHES:
+            if isinstance(job, Job) and self._crashes(job) >= SUSPECT_CRASHES:
                 return [self.ledger.lease(job, self.holder)]
             if job is not None:
                 self.ledger.lines[queue].untake((job,))
@@ -198,90 +227,66 @@ class MemoryStore:
                 return [self.ledger.lease(job, self.holder)]
         return []
 
-    def _claim(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease]:
-        if self.ledger.limited and self._line(queue, handlers) is not None:
-            return self._claim_in_turns(queue, want, handlers)
-        leases = self._claim_fresh(queue, want, handlers)
-        size = sum(len(lease.job.payload) for lease in leases)
-        while len(leases) < want.jobs:
-            job = self._next(queue, handlers)
-            if job is None:
-                break
-            size += len(job.payload)
-            crashes = self._crashes(job)
-            if not want.takes(len(leases), size, crashes):
-                self.ledger.lines[queue].untake((job,))
-                self._suspect = self._suspect or crashes >= SUSPECT_CRASHES
-                break
-            leases.append(self.ledger.lease(job, self.holder))
-        if not leases and self.ledger.limited and self._line(queue, handlers) is not None:
-            return self._claim_in_turns(queue, want, handlers)  # all that were here have got a limit since they came
-        return leases
-
-    def _claim_in_turns(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease]:
-        """As `_claim`, of jobs without a limit and of those in the lines of theirs: whichever is next goes first.
+    def _claim(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease | Leases]:
+        """Of jobs without a limit and of those in the lines of theirs: whichever is next goes first.
 
         A job in line is leased only to start at once: what its limit lets start now must not wait for a worker.
         """
-        leases: list[Lease] = []
-        size = 0
-        free = self._next(queue, handlers)
-        while True:
-            line = self._line(queue, handlers)
-            limited = line is not None and (free is None or (line.head.priority, line.head.id) < (free.priority, free.id))
+        ledger = self.ledger
+        claimed: list[Lease | Leases] = []
+        taken = size = 0
+        free: Job | Block | None = None
+        while taken < want.jobs:
+            free = self._next(queue, handlers) if free is None else free
+            line = self._line(queue, handlers) if ledger.limited else None
+            limited = line is not None and (free is None or _order(line.head) < _order(free))
+            if isinstance(free, Block) and not limited:
+                count = free.fitting(min(_before(free, line), want.jobs - taken), want.bytes - size) or (not taken)
+                if not count:
+                    break
+                part, free = free[:count], free[count:] or None
+                taken, size = taken + count, size + part.size
+                claimed.append(ledger.lease_block(part, self.holder))
+                continue
             job = line.head if line is not None and limited else free
-            if job is None:
-                return leases
+            if not isinstance(job, Job):
+                break
             size += len(job.payload)
             crashes = self._crashes(job)
-            if len(leases) >= (want.idle if limited else want.jobs) or not want.takes(len(leases), size, crashes):
+            if (limited and taken >= want.idle) or not want.takes(taken, size, crashes):
                 self._suspect = self._suspect or crashes >= SUSPECT_CRASHES
                 break
             if line is not None and limited:
-                self.ledger.limited.take(line, self._limits, self.ledger.clock.monotonic())
+                ledger.limited.take(line, self._limits, ledger.clock.monotonic())
             else:
-                free = self._next(queue, handlers)
-            leases.append(self.ledger.lease(job, self.holder))
+                free = None
+            taken += 1
+            claimed.append(ledger.lease(job, self.holder))
         if free is not None:
-            self.ledger.lines[queue].untake((free,))
-        return leases
+            ledger.lines[queue].untake((free,))
+        return claimed
 
-    def _line(self, queue: str, handlers: frozenset[str]) -> Line | None:
+    def _line(self, queue: str, handlers: frozenset[str]) -> LimitLine | None:
         return self.ledger.limited.next(queue, self._limits, handlers, self.ledger.clock.monotonic())
 
-    def _claim_fresh(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease]:
-        """The quick way where no job has a history and every job can be claimed here; else nothing, and each is looked at."""
-        ledger, line = self.ledger, self.ledger.lines.get(queue)
-        if line is None or ledger.history or ledger.stale:
-            return []
-        jobs = line.take(want.jobs)
-        if (
-            jobs
-            and set(map(_handler, jobs)) <= (handlers | {BARE}) - self._limits.keys()
-            and sum(map(len, map(_payload, jobs))) <= want.bytes
-        ):
-            return ledger.lease_fresh(jobs, self.holder)
-        line.untake(jobs)
-        return []
-
-    def _next(self, queue: str, handlers: frozenset[str]) -> Job | None:
-        """Take the first job out of a line that is still wanted and that this holder has a handler for."""
+    def _next(self, queue: str, handlers: frozenset[str]) -> Job | Block | None:
+        """Take what is first in a line, still wanted, and has a handler here."""
         line = self.ledger.lines.get(queue)
-        strange: list[Job] = []
-        found: Job | None = None
+        strange: list[Job | Block] = []
+        found: Job | Block | None = None
         while line is not None and found is None:
-            job = line.pop()
-            if job is None:
+            one = line.pop()
+            if one is None:
                 break
-            if not self.ledger.still_waits(job):
+            if isinstance(one, Job) and not self.ledger.still_waits(one):
                 continue
-            if job.handler in self._limits:  # it came before its handler had a limit
-                self.ledger.take_in(job)
-                continue
-            if job.function is None and job.handler not in handlers:
-                strange.append(job)
+            if one.handler in self._limits:  # it came before its handler had a limit
+                for job in one if isinstance(one, Block) else (one,):
+                    self.ledger.take_in(job)
+            elif one.handler in handlers or (one.bare if isinstance(one, Block) else one.function is not None):
+                found = one
             else:
-                found = job
+                strange.append(one)
         if line is not None:
             line.untake(strange)
         return found
@@ -292,7 +297,7 @@ class MemoryStore:
     def _cancels(self) -> list[tuple[int, int]]:
         if not self.ledger.cancelling:
             return []
-        runs = [row for row in map(self.ledger.rows.get, self.ledger.cancelling) if isinstance(row, Run) and row.holder == self.holder]
+        runs = [run for id in self.ledger.cancelling if (run := self.ledger.running(id)) is not None and run.holder == self.holder]
         return [(run.lease.job.id, run.lease.run) for run in runs]
 
     # ---------------------------------------------------------------------------------------------------------- people
@@ -316,3 +321,18 @@ class MemoryStore:
     async def reopen(self, id: int) -> bool:
         """See `Inspector.reopen`."""
         return inspector.reopen(self.ledger, id)
+
+
+def _queues(jobs: Sequence[Job]) -> Collection[str]:
+    return (jobs.queue,) if isinstance(jobs, Block) else [job.queue for job in jobs]
+
+
+def _order(one: Job | Block) -> tuple[int, int]:
+    return one.priority, one.first if isinstance(one, Block) else one.id
+
+
+def _before(block: Block, line: LimitLine | None) -> int:
+    """How many jobs of the block are next before the first of a line that is behind its first."""
+    if line is None or line.head.priority > block.priority:
+        return len(block)
+    return min(len(block), line.head.id - block.first)

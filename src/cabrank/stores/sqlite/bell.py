@@ -10,16 +10,17 @@ import stat
 import tempfile
 import weakref
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import apsw
 
-from cabrank.job import Settlement, new_prefix
+from cabrank.job import new_prefix
 from cabrank.states import State, after
 from cabrank.stores.contract import Arrival, Turn
 from cabrank.stores.sqlite import statements as sql
+from cabrank.stores.sqlite.settle import Ended
 
 LARGEST = 160_000  # bytes of one datagram, which hold the ids of a full turn; a socket's buffer has 208 KiB
 FOLDER_LIMIT = 80  # characters: the path of a socket may have 107
@@ -71,14 +72,12 @@ def together(one: Arrival, other: Arrival) -> Arrival:
     )
 
 
-def ended(settlements: Sequence[Settlement], turn: Turn) -> list[int]:
-    """The jobs that do not wait again after a turn with these settlements."""
+def ended(came: Ended, turn: Turn) -> list[int]:
+    """The jobs that do not wait again after a turn that recorded this."""
     lost, cancelled = frozenset(turn.lost), frozenset(turn.cancels)
-    return [
-        s.id
-        for s in settlements
-        if (s.id, s.run) not in lost and (after(State.RUNNING, s.cause) is not State.WAITING or (s.id, s.run) in cancelled)
-    ]
+    over = [(s.id, s.run) for s in came.settlements if after(State.RUNNING, s.cause) is not State.WAITING or (s.id, s.run) in cancelled]
+    over += [(id, run) for run, ids in came.returned.items() for id in ids]
+    return [fence[0] for fence in over if fence not in lost] if lost else [fence[0] for fence in over]
 
 
 class Bell:

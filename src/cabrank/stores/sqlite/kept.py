@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import chain
 from operator import attrgetter
 
 import apsw
@@ -11,16 +12,17 @@ import msgspec
 
 from cabrank.job import Settlement
 from cabrank.settings import Settings
+from cabrank.stores.contract import Returned
 from cabrank.stores.sqlite import statements as sql
 
 _id = attrgetter("id")
 _Results = list[tuple[int, int, msgspec.Raw]]  # id, run, result
 
 
-def add(connection: apsw.Connection, returned: Sequence[Settlement], now: float) -> None:
-    """Keep what returned in one turn."""
-    ids = array("q", map(_id, returned))
-    results = [(s.id, s.run, msgspec.Raw(s.result)) for s in returned if s.result is not None]
+def add(connection: apsw.Connection, settlements: Sequence[Settlement], returned: Returned, now: float) -> None:
+    """Keep what returned in one turn: with a result, if there was one, and None."""
+    ids = array("q", chain(map(_id, settlements), *returned.values()))
+    results = [(s.id, s.run, msgspec.Raw(s.result)) for s in settlements if s.result is not None]
     packed = msgspec.json.encode(results) if results else None
     connection.execute(
         sql.KEEP_DONE,

@@ -12,7 +12,7 @@ import apsw
 
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable, StoreUnusable
-from cabrank.job import Lease, Settlement
+from cabrank.job import Lease
 from cabrank.settings import STORE_BOUND
 from cabrank.stores.contract import ID_BLOCK, Arrival, Submission, Terms, Turn, Want
 from cabrank.stores.sqlite import counts, kept, settle
@@ -26,6 +26,7 @@ from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.locks import TurnLock, is_held
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.schema import open_writer
+from cabrank.stores.sqlite.settle import Ended
 
 FOREIGN = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.ReadOnlyError, apsw.ProtocolError)
 
@@ -100,13 +101,13 @@ class Ledger:
         with contextlib.suppress(StoreUnavailable, apsw.Error), self._held(), self._transaction():
             self._holders.renew()
 
-    def turn(self, number: int, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
+    def turn(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want]) -> Turn:
         """See `Store.turn`."""
         if self._last is not None and self._last[0] == number:
             return self._last[1]
         with self._held():
             done = self._done_after_all(number)
-            turn = self._take(number, new, settlements, want) if done is None else done
+            turn = self._take(number, new, ended, want) if done is None else done
         self._last, self._unsure = (number, turn), None
         return turn
 
@@ -118,34 +119,32 @@ class Ledger:
 
     # ------------------------------------------------------------------------------------------------------------- turn
 
-    def _take(self, number: int, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
+    def _take(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want]) -> Turn:
         try:
-            return self._try(number, new, settlements, want, lost=())
+            return self._try(number, new, ended, want, lost=())
         except settle.LeaseLost:
-            standing, lost = settle.sort_out(self._connection, settlements)
+            standing, lost = settle.sort_out(self._connection, ended)
             return self._try(number, new, standing, want, lost=lost)
 
     def _try(
         self,
         number: int,
         new: Sequence[Submission],
-        settlements: Sequence[Settlement],
+        ended: Ended,
         want: Mapping[str, Want],
         *,
         lost: Sequence[tuple[int, int]],
     ) -> Turn:
         with self._transaction() as transaction:
-            turn = self._do(new, settlements, want, lost)
-            if new or settlements or turn.leases or self._swept or self._lines.changed:
+            turn = self._do(new, ended, want, lost)
+            if new or ended or turn.claimed or self._swept or self._lines.changed:
                 self._connection.execute(sql.TURN_DONE, (number, self._holders.id))
                 self._unsure = (number, turn)
             else:
                 transaction.idle = True
         return turn
 
-    def _do(
-        self, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want], lost: Sequence[tuple[int, int]]
-    ) -> Turn:
+    def _do(self, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want], lost: Sequence[tuple[int, int]]) -> Turn:
         connection, now = self._connection, self._clock.now()
         self._lines.begin()
         self._sweep(now)
@@ -153,7 +152,7 @@ class Ledger:
         if opening.turn is None:  # taken for dead meanwhile: its jobs are others' now
             self._holders.register()
             self._swept = True
-        cancelled = settle.record(connection, settlements, opening, now) if settlements else []
+        cancelled = settle.record(connection, ended, opening, now) if ended else []
         promote(connection, opening, now)
         if opening.lines is not None:
             for queue in opening.lines.look():
@@ -176,7 +175,7 @@ class Ledger:
         counts.write(connection, opening)
         return Turn(
             admitted=admitted,
-            leases=leases,
+            claimed=leases,
             lost=lost,
             cancels=[*cancelled, *self._cancels()] if opening.cancelling else (),
             next_due_s=self._next_due_s(opening, now, want),

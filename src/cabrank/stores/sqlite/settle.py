@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Sequence
-from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 import apsw
@@ -13,12 +11,11 @@ import msgspec
 
 from cabrank.job import Settlement, parted
 from cabrank.states import Cause, State, after
+from cabrank.stores.contract import Returned
 from cabrank.stores.sqlite import kept
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.schema import SHELF_OF, Phase
-
-_id, _run = attrgetter("id"), attrgetter("run")
 
 
 class LeaseLost(Exception):
@@ -54,27 +51,51 @@ class _Note(msgspec.Struct, array_like=True):
     error: str
 
 
-def sort_out(connection: apsw.Connection, settlements: Sequence[Settlement]) -> tuple[list[Settlement], list[tuple[int, int]]]:
-    """The settlements that count, each once, and the (id, run) of those whose runs are not the running ones any more."""
-    by_fence = {(settlement.id, settlement.run): settlement for settlement in reversed(settlements)}
-    held = connection.execute(sql.STILL_RUNNING, (_ids([id for id, _ in by_fence]),)).get
+class Ended(msgspec.Struct, frozen=True):
+    """What a turn records: settlements, and apart from them the runs that returned None."""
+
+    settlements: Sequence[Settlement]
+    returned: Returned
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.settlements or self.returned)
+
+    @property
+    def fences(self) -> list[tuple[int, int]]:
+        """The (id, run) of each."""
+        fences = [(id, run) for run, ids in self.returned.items() for id in ids]
+        return fences + [(settlement.id, settlement.run) for settlement in self.settlements]
+
+
+def sort_out(connection: apsw.Connection, ended: Ended) -> tuple[Ended, list[tuple[int, int]]]:
+    """What counts, each run once, and the (id, run) of those that are not the running ones any more."""
+    fences = dict.fromkeys(ended.fences)
+    held = connection.execute(sql.STILL_RUNNING, (_ids([id for id, _ in fences]),)).get
     running = frozenset(msgspec.json.decode(str(held), type=list[tuple[int, int]]))
-    return [by_fence[fence] for fence in by_fence if fence in running], [fence for fence in by_fence if fence not in running]
+    settlements = {(settlement.id, settlement.run): settlement for settlement in reversed(ended.settlements)}
+    returned: dict[int, list[int]] = {}
+    for id, run in {(id, run) for run, ids in ended.returned.items() for id in ids} & running:
+        returned.setdefault(run, []).append(id)
+        settlements.pop((id, run), None)
+    standing = [settlement for fence, settlement in settlements.items() if fence in running]
+    return Ended(standing, returned), [fence for fence in fences if fence not in running]
 
 
-def record(connection: apsw.Connection, settlements: Sequence[Settlement], opening: Opening, now: float) -> list[tuple[int, int]]:
-    """Record all settlements. What comes back are the (id, run) of those that would wait again but had been cancelled.
+def record(connection: apsw.Connection, ended: Ended, opening: Opening, now: float) -> list[tuple[int, int]]:
+    """Record all that ended. What comes back are the (id, run) of those that would wait again but had been cancelled.
 
     Raises:
         LeaseLost: one of them changed nothing; roll back.
     """
+    ids = [id for id, _ in ended.fences] if opening.cancelling or opening.lines is not None else []
     if opening.lines is not None:
-        opening.lines.free(list(map(_id, settlements)))
-    cancelling = _cancelling(connection, settlements) if opening.cancelling else frozenset[int]()
-    returned, others = parted(settlements)
-    if returned:
-        _finish(connection, returned)
-        kept.add(connection, returned, now)
+        opening.lines.free(ids)
+    cancelling = _cancelling(connection, ids) if opening.cancelling else frozenset[int]()
+    kept_results, others = parted(ended.settlements)
+    if kept_results or ended.returned:
+        _finish(connection, kept_results, ended.returned)
+        kept.add(connection, kept_results, ended.returned, now)
     waits = [s for s in others if after(State.RUNNING, s.cause) is State.WAITING]
     back = [s for s in waits if s.id not in cancelling]
     shelved = [s for s in others if after(State.RUNNING, s.cause) is not State.WAITING or s.id in cancelling]
@@ -89,9 +110,11 @@ def record(connection: apsw.Connection, settlements: Sequence[Settlement], openi
     return [(s.id, s.run) for s in waits if s.id in cancelling]
 
 
-def _finish(connection: apsw.Connection, returned: Sequence[Settlement]) -> None:
-    for run, its in groupby(sorted(returned, key=_run), key=_run):
-        ids = list(map(_id, its))
+def _finish(connection: apsw.Connection, with_results: Sequence[Settlement], returned: Returned) -> None:
+    ids_of = {run: list(ids) for run, ids in returned.items()}
+    for settlement in with_results:
+        ids_of.setdefault(settlement.run, []).append(settlement.id)
+    for run, ids in ids_of.items():
         connection.execute(sql.FINISH, (_ids(ids), run))
         _all_changed(connection, len(ids))
         if run > 1:
@@ -157,8 +180,8 @@ def _annotate(connection: apsw.Connection, settlements: Sequence[Settlement], no
         )
 
 
-def _cancelling(connection: apsw.Connection, settlements: Sequence[Settlement]) -> frozenset[int]:
-    found = connection.execute(sql.CANCELLING, (_ids([settlement.id for settlement in settlements]),)).get
+def _cancelling(connection: apsw.Connection, ids: Sequence[int]) -> frozenset[int]:
+    found = connection.execute(sql.CANCELLING, (_ids(ids),)).get
     return frozenset(msgspec.json.decode(str(found), type=list[int]))
 
 

@@ -17,11 +17,26 @@ from cabrank.clock import Clock
 from cabrank.errors import NotEntered, StoreUnavailable, StoreUnusable, UsedAfterFork
 from cabrank.job import Settlement
 from cabrank.settings import STORE_BOUND
-from cabrank.stores.contract import BROWSED, Arrival, Capabilities, JobFilter, JobRecord, Page, Submission, Tally, Terms, Turn, Want
+from cabrank.stores.contract import (
+    BROWSED,
+    NOTHING_RETURNED,
+    Arrival,
+    Capabilities,
+    JobFilter,
+    JobRecord,
+    Page,
+    Returned,
+    Submission,
+    Tally,
+    Terms,
+    Turn,
+    Want,
+)
 from cabrank.stores.sqlite.bell import Bell, ended, together
 from cabrank.stores.sqlite.inspector import Reader
 from cabrank.stores.sqlite.ledger import Ledger
 from cabrank.stores.sqlite.locks import WAIT_S
+from cabrank.stores.sqlite.settle import Ended
 from cabrank.stores.sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -106,12 +121,21 @@ class SqliteStore:
         del queue, jobs, size
         return False
 
-    async def turn(self, number: int, *, new: Sequence[Submission], settlements: Sequence[Settlement], want: Mapping[str, Want]) -> Turn:
+    async def turn(
+        self,
+        number: int,
+        *,
+        new: Sequence[Submission],
+        settlements: Sequence[Settlement],
+        want: Mapping[str, Want],
+        returned: Returned = NOTHING_RETURNED,
+    ) -> Turn:
         """See `Store.turn`."""
         ledger = self._opened()
-        turn, news = await self._do(lambda: (ledger.turn(number, new, settlements, want), ledger.news))
-        if self._bell is not None and (settlements or news.work) and not self._bell.alone:
-            self._bell.ring(msgspec.structs.replace(news, ended=news.ended if news.ended is None else ended(settlements, turn)))
+        came = Ended(settlements, returned)
+        turn, news = await self._do(lambda: (ledger.turn(number, new, came, want), ledger.news))
+        if self._bell is not None and (came or news.work) and not self._bell.alone:
+            self._bell.ring(msgspec.structs.replace(news, ended=news.ended if news.ended is None else ended(came, turn)))
         return turn
 
     async def arrival(self) -> Arrival:

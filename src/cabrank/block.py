@@ -1,0 +1,202 @@
+"""Jobs that are alike, as one record from the submit to the worker. What concerns one of them alone makes a `Job` of it first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum, auto
+from itertools import islice
+from operator import length_hint
+from typing import Any, overload
+
+from cabrank.job import DEFAULT_PRIORITY, Job, Lease
+
+Encode = Callable[[Sequence[object]], list[bytes]]
+
+
+class Call(Enum):
+    """What an item of a block is to the function that is called."""
+
+    ONE = auto()
+    """Its one argument."""
+    ARGS = auto()
+    """Its arguments, a tuple."""
+    OWN = auto()
+    """A pair: a function of its own, and its arguments."""
+
+
+class Block(Sequence[Job]):
+    """Jobs of one handler that are due at once, their ids in a row. They differ in what they are called with, and in nothing else.
+
+    `size` is the bytes of all payloads. The payloads themselves may be encoded when somebody asks for them: `payloads` is then a
+    function of the items. A block is added to only by whoever made it, before anybody else sees it.
+    """
+
+    __slots__ = ("_encode", "_payloads", "bare", "call", "first", "function", "handler", "items", "priority", "queue", "size")
+
+    def __init__(
+        self,
+        first: int,
+        items: list[Any],
+        call: Call,
+        handler: str,
+        queue: str,
+        function: Callable[..., object] | None,
+        payloads: list[bytes] | Encode | None,
+        size: int,
+        priority: int = DEFAULT_PRIORITY,
+    ) -> None:
+        self.first = first
+        self.items = items
+        self.call = call
+        self.handler = handler
+        self.queue = queue
+        self.function = function
+        self.size = size
+        self.priority = priority
+        self.bare = payloads is None
+        """Whether no app registered what is called; then there are no payloads either."""
+        self._encode = payloads if callable(payloads) else None
+        self._payloads = None if callable(payloads) else payloads
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """The payload of each job."""
+        if self._payloads is None:
+            self._payloads = [b""] * len(self.items) if self._encode is None else self._encode(self.items)
+        return self._payloads
+
+    @property
+    def ids(self) -> range:
+        """The ids of its jobs."""
+        return range(self.first, self.first + len(self.items))
+
+    def append(self, item: object, payload: bytes) -> None:
+        """One job more, with the next id."""
+        self.items.append(item)
+        if self._payloads is not None:
+            self._payloads.append(payload)
+        self.size += len(payload)
+
+    def job(self, id: int) -> Job:
+        """The job of that id, which must be here."""
+        return self[id - self.first]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Job]:
+        return map(self._job, range(len(self.items)))
+
+    @overload
+    def __getitem__(self, index: int) -> Job: ...
+    @overload
+    def __getitem__(self, index: slice) -> Block: ...
+    def __getitem__(self, index: int | slice) -> Job | Block:
+        if isinstance(index, slice):
+            return self._part(*index.indices(len(self.items))[:2])
+        return self._job(range(len(self.items))[index])
+
+    def fitting(self, most: int, size: int) -> int:
+        """How many of the first `most` jobs have at most `size` bytes of payload together."""
+        if self.size <= size:
+            return most
+        for count, payload in enumerate(islice(self.payloads, most)):
+            size -= len(payload)
+            if size < 0:
+                return count
+        return most
+
+    def _part(self, start: int, stop: int) -> Block:
+        payloads = None if self.bare else self.payloads[start:stop]
+        size = sum(map(len, payloads)) if payloads else 0
+        items = self.items[start:stop]
+        return Block(self.first + start, items, self.call, self.handler, self.queue, self.function, payloads, size, self.priority)
+
+    def _job(self, at: int) -> Job:
+        item, function = self.items[at], self.function
+        if self.call is Call.OWN:
+            function, item = item
+        args: tuple[object, ...] = (item,) if self.call is Call.ONE else item
+        payload = b"" if self.bare else self.payloads[at]
+        return Job(self.first + at, self.handler, self.queue, payload, args, function, self.priority)
+
+
+class Leases(Sequence[Lease]):
+    """The first runs of jobs of a block, which workers take one after another; those that were taken are no longer here."""
+
+    __slots__ = ("block", "positions", "stop")
+
+    crashes = 0
+    """A job that has a crash behind it is in no block."""
+
+    def __init__(self, block: Block, start: int = 0, stop: int | None = None) -> None:
+        self.block = block
+        self.stop = len(block) if stop is None else stop
+        """Behind the last of them, in the block."""
+        self.positions: Iterator[int] = iter(range(start, self.stop))
+        """Of those that are left, in the block, next first. Whoever takes one runs it."""
+
+    @property
+    def next(self) -> int:
+        """The position of the next."""
+        return self.stop - length_hint(self.positions)
+
+    @property
+    def granted(self) -> Iterator[Lease]:
+        """The leases of the whole block, taken or not."""
+        return map(self.lease, range(len(self.block)))
+
+    def lease(self, at: int) -> Lease:
+        """The lease of the block's job at that position, taken or not."""
+        return Lease(self.block[at], 1)
+
+    def take(self) -> Lease:
+        """Take the next."""
+        return self.lease(next(self.positions))
+
+    def clear(self) -> list[Lease]:
+        """Take all that are left."""
+        return list(map(self.lease, self.positions))
+
+    def without(self, fence: tuple[int, int]) -> tuple[Lease, list[Leases]] | None:
+        """Take one out: its lease, and what is left before and behind it instead of these. None: it is not here."""
+        id, run = fence
+        start, at = self.next, id - self.block.first
+        if run != 1 or not start <= at < self.stop:
+            return None
+        parts = [Leases(self.block, *span) for span in ((start, at), (at + 1, self.stop)) if span[0] < span[1]]
+        self.positions = iter(())
+        return self.lease(at), parts
+
+    def __len__(self) -> int:
+        return length_hint(self.positions)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return map(self.lease, range(self.next, self.stop))
+
+    @overload
+    def __getitem__(self, index: int) -> Lease: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Lease]: ...
+    def __getitem__(self, index: int | slice) -> Lease | list[Lease]:
+        left = range(self.next, self.stop)[index]
+        return self.lease(left) if isinstance(left, int) else list(map(self.lease, left))
+
+
+def first_id(jobs: Sequence[Job]) -> int:
+    """The id of the first of them."""
+    return jobs.first if isinstance(jobs, Block) else jobs[0].id
+
+
+def queue_of(lease: Lease | Leases) -> str:
+    """The queue that it was claimed from."""
+    return lease.block.queue if isinstance(lease, Leases) else lease.job.queue
+
+
+def granted(leases: Iterable[Lease | Leases]) -> Iterator[Lease]:
+    """All leases one by one, as they were claimed."""
+    for lease in leases:
+        if isinstance(lease, Leases):
+            yield from lease.granted
+        else:
+            yield lease

@@ -1,0 +1,77 @@
+"""What goes with the next turn and waits for no answer: new jobs that have room, settlements, runs that returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cabrank.app import AnyHandler
+from cabrank.block import Block, Call
+from cabrank.job import Job, Settlement
+from cabrank.stores.contract import TURN_ROWS, Returned
+
+
+class Pending:
+    """Gathers for the committer while a turn is on its way. `tell` is called when something came."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.tell = tell
+        self.jobs: list[Sequence[Job]] = []
+        self._open: Block | None = None  # the last of `jobs`, while it can be added to
+        self._settlements: list[Settlement] = []
+        self._returned: dict[int, list[int]] = {1: []}  # see `Returned`
+        self.first_runs = self._returned[1]
+        """Where the ids of jobs go whose first run returned None; `tell` then. For whoever ends so many that a call each would count."""
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self._settlements or any(self._returned.values()))
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Take jobs to the store for which `Store.take_room` found room. There is nothing to wait for."""
+        self.jobs.append(jobs)
+        self._open = None
+        self.tell()
+
+    def add_call(self, id: int, item: object, call: Call, handler: AnyHandler, payload: bytes) -> None:
+        """Take one job to the store, as `add`. Those that follow each other and are alike go as one `Block`; see there what `item` is."""
+        block = self._open
+        if block is not None and block.handler is handler.name and block.call is call and id == block.first + len(block.items):
+            block.append(item, payload)
+            return
+        payloads = None if call is Call.OWN else [payload]
+        self._open = Block(id, [item], call, handler.name, handler.queue, None, payloads, len(payload))
+        self.jobs.append(self._open)
+        self.tell()
+
+    def returned(self, id: int, run: int) -> None:
+        """Record that a run returned None."""
+        self._returned.setdefault(run, []).append(id)
+        self.tell()
+
+    def settle(self, settlement: Settlement) -> None:
+        """Record what became of a run."""
+        self._settlements.append(settlement)
+        self.tell()
+
+    def take_jobs(self) -> list[Sequence[Job]]:
+        """What of the jobs one turn can carry."""
+        self._open = None
+        rows = taken = 0
+        for jobs in self.jobs:
+            rows += len(jobs)
+            if rows > TURN_ROWS and taken:
+                break
+            taken += 1
+        taken_jobs, self.jobs = self.jobs[:taken], self.jobs[taken:]
+        return taken_jobs
+
+    def take_ended(self) -> tuple[list[Settlement], Returned]:
+        """What of the rest one turn can carry."""
+        settlements, self._settlements = self._settlements[:TURN_ROWS], self._settlements[TURN_ROWS:]
+        most = TURN_ROWS - len(settlements)
+        returned: dict[int, list[int]] = {}
+        for run, ids in self._returned.items():
+            if ids and most > 0:
+                returned[run] = ids[:most]
+                del ids[:most]
+                most -= len(returned[run])
+        return settlements, returned
