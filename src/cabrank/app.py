@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from types import FunctionType
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
@@ -23,6 +23,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 D = TypeVar("D")
 T_contra = TypeVar("T_contra", contravariant=True)
+
+CALLER_OPTIONS = ("delay_s", "due_at", "priority", "deadline_s")
 
 
 class Takes(Protocol[T_contra]):
@@ -105,9 +107,19 @@ class App:
     """Handlers and document routes under their names.
 
     An app holds no connection and starts nothing: import it anywhere, give it to a `Dispatcher`, an `Intake` or `cabrank serve`.
+    `caller_options` are the options of `submit` that whoever submits over HTTP may set.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, caller_options: Collection[str] = CALLER_OPTIONS) -> None:
+        """Make an empty one.
+
+        Raises:
+            RegistrationError: there is no such option.
+        """
+        for name in caller_options:
+            if name not in CALLER_OPTIONS:
+                raise RegistrationError(f"callers cannot be let set {name!r}: there are {', '.join(CALLER_OPTIONS)}")
+        self.caller_options = tuple(caller_options)
         self.handlers: dict[str, AnyHandler] = {}
         self.documents: dict[str, Document] = {}
         self.queues: dict[str, Kind] = {}

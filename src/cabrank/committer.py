@@ -21,6 +21,7 @@ from cabrank.states import TRANSITIONS, Cause, State
 from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Arrival, Returned, Store, Submission, Turn, Verdict, Want
 
 AGAIN_BASE_S, AGAIN_CAP_S = 0.02, 2.0  # wait before a turn is sent again, full jitter: a store that restarts is found within 2 s
+LONGEST_SLEEP_S = 3_600.0  # until somebody looks for what is due again: an event loop cannot sleep for as long as a job may
 
 Answered = Callable[[Admission | CabrankError], None]
 
@@ -275,7 +276,7 @@ class Committer:
     def _wake_when_due(self, due_s: float | None) -> None:
         if self._due is not None:
             self._due.cancel()
-        self._due = None if due_s is None else asyncio.get_running_loop().call_later(due_s, self.wake)
+        self._due = None if due_s is None else asyncio.get_running_loop().call_later(min(due_s, LONGEST_SLEEP_S), self.wake)
 
     # ------------------------------------------------------------------------------------------------------------- out
 

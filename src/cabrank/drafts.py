@@ -119,7 +119,7 @@ class Drafts:
             block = Block(first, items, Call.ONE, name, queue, None, payloads, size)
         return block if options is PLAIN else self._with(options, block)
 
-    def received(self, handler: AnyHandler, payload: bytes) -> Job:
+    def received(self, handler: AnyHandler, payload: bytes, options: Options = PLAIN) -> Job:
         """The job of a payload that came as JSON. What is stored is what came.
 
         Raises:
@@ -130,7 +130,8 @@ class Drafts:
         args = handler.codec.decode(payload)
         stored = payload or handler.codec.encode(args)
         key = None if handler.limit is None else limit_key(handler, args)
-        return Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=stored, limit_key=key, args=args)
+        job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=stored, limit_key=key, args=args)
+        return job if options is PLAIN else self._with(options, [job])[0]
 
     def together(self, jobs: Jobs, options: Options = PLAIN) -> list[Job]:
         """The jobs of a document, their ids in a row and in its order.

@@ -157,7 +157,7 @@ async def test_a_server_that_stops_refuses_work_and_still_answers_questions(serv
 
 
 async def test_an_unanswered_store_is_503_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cabrank.server.api.PATIENCE_S", 0.01)
+    monkeypatch.setattr("cabrank.server.posting.PATIENCE_S", 0.01)
     store = turning_store()
     async with serving(make_app(), store=store) as served:
         with frozen(store):
@@ -217,7 +217,7 @@ async def test_an_unknown_path_is_404(served: Served, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/telemetry", {"POST"}), ("DELETE", "/jobs/note", {"GET", "HEAD", "POST"}), ("POST", "/readyz", {"GET", "HEAD"})],
+    [("GET", "/telemetry", {"POST"}), ("PUT", "/jobs/note", {"DELETE", "GET", "HEAD", "POST"}), ("POST", "/readyz", {"GET", "HEAD"})],
 )
 async def test_a_wrong_method_is_told_the_right_ones(served: Served, method: str, path: str, allowed: set[str]) -> None:
     answer = await served.ask(post(path, b"").replace(b"POST", method.encode(), 1))

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from cabrank.drafts import PLAIN, Options
 from cabrank.server.lane import BODY_LIMIT, IDLE_TICKS, LINE_LIMIT
 from cabrank.server.problems import Answer
 from cabrank.server.reception import Entrance
@@ -44,7 +45,7 @@ async def test_a_hot_post_makes_no_asgi_request(served: Served, headers: tuple[s
 @pytest.mark.parametrize(
     "request_",
     [
-        post("/jobs/note?why=not", NOTE),
+        post("/jobs/note?", NOTE),
         post("/jobs/note", NOTE, "Content-Type: application/x-www-form-urlencoded"),
         post("/jobs/note", NOTE, "Connection: close"),
         post("/jobs/note", NOTE, version="1.0"),
@@ -114,7 +115,7 @@ async def test_answers_keep_the_order_of_the_requests_whichever_way_they_went(se
 async def test_a_lane_request_stays_behind_an_asgi_request_that_waits(served: Served, store: FaultyStore) -> None:
     wire = await served.connect()
     with frozen(store):
-        await wire.send(post("/jobs/note?ordinary", NOTE))
+        await wire.send(post("/jobs/note?", NOTE))
         await until(lambda: len(served.ordinary) == 1)
         await wire.send(post("/nothing", NOTE) + post("/jobs/note", NOTE))
     assert [(await wire.receive()).status for _ in range(3)] == [202, 404, 202]
@@ -165,7 +166,7 @@ async def test_what_cannot_be_parsed_is_answered_400(served: Served) -> None:
     assert await wire.rest() == b""
 
 
-@pytest.mark.parametrize("path", ["/jobs/note", "/jobs/note?ordinary"])
+@pytest.mark.parametrize("path", ["/jobs/note", "/jobs/note?"])
 async def test_a_400_is_never_taken_for_the_answer_to_an_earlier_request(served: Served, store: FaultyStore, path: str) -> None:
     """The request before may be stored, and a 4xx says that nothing was."""
     wire = await served.connect()
@@ -202,7 +203,7 @@ async def test_a_bug_in_the_server_is_no_400(served: Served, caplog: pytest.LogC
     wire = await served.connect()
     await wire.ask(get("/healthz"))
 
-    def fail(entrance: Entrance, body: bytes, key: bytes, answered: Callable[[Answer], None]) -> None:
+    def fail(entrance: Entrance, body: bytes, key: bytes, answered: Callable[[Answer], None], options: Options = PLAIN) -> None:
         raise RuntimeError("planted")
 
     served.lane._enter = fail

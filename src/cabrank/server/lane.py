@@ -16,6 +16,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from cabrank.server.parameters import OPTION_HEADERS
 from cabrank.server.problems import JSON
 from cabrank.server.reception import Entrance, Reception
 from cabrank.server.replies import Heads, Replies
@@ -25,7 +26,7 @@ LINE_LIMIT = 128  # requests of one connection that may wait, then it is not rea
 IDLE_TICKS = 75  # seconds until a silent connection is closed: longer than the 60 s of common proxies, so that they close first
 
 # A request with one of these needs more than a look.
-UNUSUAL = frozenset({b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade"})
+UNUSUAL = frozenset({b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade", *map(str.encode, OPTION_HEADERS)})
 
 
 class Lane(HttpToolsProtocol):

@@ -9,14 +9,23 @@ from typing import Any
 import msgspec
 
 import cabrank
-from cabrank import foreign
 from cabrank.app import App
 from cabrank.codec import PayloadCodec
+from cabrank.job import NAME_PATTERN
+from cabrank.server.parameters import Listing, Look, Nothing, Submit
 from cabrank.server.problems import JSON, PROBLEM_JSON, Problem
-from cabrank.server.views import Accepted, AcceptedAll, JobView, Readiness
+from cabrank.server.schemas import Schemas
+from cabrank.server.views import Accepted, AcceptedAll, JobsView, JobView, QueuesView, QueueView, Readiness
 
-REF = "#/components/schemas/{name}"
-JobId: Any = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}, "description": "The job's id."}
+VIEWS = (Accepted, AcceptedAll, JobView, JobsView, QueueView, QueuesView, Readiness)
+JOB_ID: Mapping[str, Any] = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[a-z2-7]{8}-[1-9][0-9]{0,18}$"},
+    "description": "The job's id.",
+}
+QUEUE: Mapping[str, Any] = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "pattern": NAME_PATTERN}}
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +36,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     tag: str
     description: str = ""
     parameters: Sequence[Mapping[str, Any]] = ()
+    query: type[msgspec.Struct] = Nothing
     body: Mapping[str, Any] | None = None
     answers: Mapping[int, tuple[str, Any]]
     """By status: what it means, and the type of its JSON. None is plain text."""
@@ -35,14 +45,18 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 POST_PROBLEMS = {
-    400: "The body is not JSON, or a header cannot be used. Nothing was stored.",
+    400: "The body is not JSON, or a parameter or a header cannot be used. Nothing was stored.",
     403: "A web page of another origin sent it.",
     413: "The body is larger than the limit. Nothing was stored.",
     415: "The body is compressed.",
-    422: "The body is not what is taken here; `errors` says where. Nothing was stored.",
+    422: "The body is not what is taken here, `errors` says where; or its key came with another body. Nothing was stored.",
     429: "The queue is full. Nothing was stored; come again after `Retry-After` seconds.",
     503: "The server stops, or its store does not answer: whether it was stored is unknown, send it again with the same key.",
 }
+BAD_PARAMETER = {400: "A parameter cannot be used."}
+AWAY = {503: "The server stops, or its store does not answer."}
+NO_JOB = {404: "It is not known: it never was, or it ended and is no longer kept."}
+NO_QUEUE = {404: "There is none of that name."}
 KEY: Mapping[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -53,7 +67,7 @@ KEY: Mapping[str, Any] = {
 
 def describe(app: App) -> bytes:
     """The description of a server of `app`, as JSON."""
-    schemas = _Schemas([*_wires(app), Problem, Accepted, AcceptedAll, JobView, Readiness])
+    schemas = Schemas([*_wires(app), Problem, *VIEWS])
     paths: dict[str, dict[str, Any]] = {}
     for path, method, operation in _operations(app, schemas):
         paths.setdefault(path, {})[method] = _described(operation, schemas)
@@ -72,13 +86,12 @@ def _wires(app: App) -> list[Any]:
     return [codec.wire for codec in codecs]
 
 
-def _operations(app: App, schemas: _Schemas) -> Iterable[tuple[str, str, Operation]]:
+def _operations(app: App, schemas: Schemas) -> Iterable[tuple[str, str, Operation]]:
     for document in app.documents.values():
         yield document.path, "post", _document(document.path, document.function, _body(document.codec, schemas))
     for handler in app.handlers.values():
         yield f"/jobs/{handler.name}", "post", _job(handler.name, handler.function, _body(handler.codec, schemas))
-    for path, operation in READS.items():
-        yield path, "get", operation
+    yield from FIXED
 
 
 def _job(name: str, function: object, body: Mapping[str, Any] | None) -> Operation:
@@ -88,6 +101,7 @@ def _job(name: str, function: object, body: Mapping[str, Any] | None) -> Operati
         summary=_first_line(function) or f"Submit one job of {name}",
         description=inspect.getdoc(function) or "",
         parameters=[KEY],
+        query=Submit,
         body=body,
         answers={202: ("The job is stored.", Accepted)},
         problems=POST_PROBLEMS,
@@ -101,6 +115,7 @@ def _document(path: str, function: object, body: Mapping[str, Any] | None) -> Op
         summary=_first_line(function) or f"Submit the jobs of a document to {path}",
         description=inspect.getdoc(function) or "",
         parameters=[KEY],
+        query=Submit,
         body=body,
         answers={202: ("All jobs of the document are stored.", AcceptedAll)},
         problems=POST_PROBLEMS | {500: "The document's function raised. Nothing was stored."},
@@ -111,36 +126,105 @@ def _first_line(function: object) -> str:
     return (inspect.getdoc(function) or "").partition("\n")[0]
 
 
-READS: Mapping[str, Operation] = {
-    "/jobs/{id}": Operation(
-        id="job",
-        tag="jobs",
-        summary="What became of a job",
-        parameters=[JobId],
-        answers={200: ("What is known of it.", JobView)},
-        problems={404: "It is not known: it never was, or it ended and is no longer kept."},
+FIXED: Sequence[tuple[str, str, Operation]] = (
+    (
+        "/jobs",
+        "get",
+        Operation(
+            id="jobs",
+            tag="jobs",
+            summary="Jobs page by page, in the order of their ids",
+            query=Listing,
+            answers={200: ("One page.", JobsView)},
+            problems=BAD_PARAMETER | {404: "`after` is no job of this store."} | AWAY,
+        ),
     ),
-    "/healthz": Operation(id="health", tag="server", summary="Whether the process is alive", answers={200: ("It is.", Any)}, problems={}),
-    "/readyz": Operation(
-        id="readiness",
-        tag="server",
-        summary="Whether work is taken on",
-        answers={200: ("It is, and the store answers.", Readiness)},
-        problems={503: "It is not."},
+    (
+        "/jobs/{id}",
+        "get",
+        Operation(
+            id="job",
+            tag="jobs",
+            summary="What became of a job",
+            parameters=[JOB_ID],
+            query=Look,
+            answers={200: ("What is known of it.", JobView)},
+            problems=BAD_PARAMETER | NO_JOB | AWAY,
+        ),
     ),
-    "/metrics": Operation(
-        id="metrics", tag="server", summary="Counters and gauges in Prometheus' text format", answers={200: ("Them.", None)}, problems={}
+    (
+        "/jobs/{id}",
+        "delete",
+        Operation(
+            id="cancel",
+            tag="jobs",
+            summary="Cancel a job",
+            description="A waiting job is cancelled with that; a running one is asked to stop, and whoever settles first wins.",
+            parameters=[JOB_ID],
+            answers={200: ("It is cancelled, or was told.", JobView)},
+            problems=BAD_PARAMETER | {403: POST_PROBLEMS[403]} | NO_JOB | {409: "It has ended."} | AWAY,
+        ),
     ),
-}
+    (
+        "/queues",
+        "get",
+        Operation(
+            id="queues",
+            tag="queues",
+            summary="All queues",
+            answers={200: ("Each with its counts.", QueuesView)},
+            problems=BAD_PARAMETER | AWAY,
+        ),
+    ),
+    (
+        "/queues/{name}",
+        "get",
+        Operation(
+            id="queue",
+            tag="queues",
+            summary="One queue",
+            parameters=[QUEUE],
+            answers={200: ("Its counts.", QueueView)},
+            problems=BAD_PARAMETER | NO_QUEUE | AWAY,
+        ),
+    ),
+    (
+        "/healthz",
+        "get",
+        Operation(id="health", tag="server", summary="Whether the process is alive", answers={200: ("It is.", Any)}, problems={}),
+    ),
+    (
+        "/readyz",
+        "get",
+        Operation(
+            id="readiness",
+            tag="server",
+            summary="Whether work is taken on",
+            answers={200: ("It is, and the store answers.", Readiness)},
+            problems=AWAY,
+        ),
+    ),
+    (
+        "/metrics",
+        "get",
+        Operation(
+            id="metrics",
+            tag="server",
+            summary="Counters and gauges in Prometheus' text format",
+            answers={200: ("Them.", None)},
+            problems={},
+        ),
+    ),
+)
 
 
-def _body(codec: PayloadCodec, schemas: _Schemas) -> Mapping[str, Any] | None:
+def _body(codec: PayloadCodec, schemas: Schemas) -> Mapping[str, Any] | None:
     if codec.wire is None:
         return None
     return {"required": bool(codec.required), "content": {JSON.decode(): {"schema": schemas.of(codec.wire)}}}
 
 
-def _described(operation: Operation, schemas: _Schemas) -> Mapping[str, Any]:
+def _described(operation: Operation, schemas: Schemas) -> Mapping[str, Any]:
     problem = {PROBLEM_JSON.decode(): {"schema": schemas.of(Problem)}}
     described: dict[str, Any] = {
         "operationId": operation.id,
@@ -155,44 +239,13 @@ def _described(operation: Operation, schemas: _Schemas) -> Mapping[str, Any]:
     }
     if operation.description:
         described["description"] = operation.description
-    if operation.parameters:
-        described["parameters"] = operation.parameters
+    parameters = [*operation.parameters, *schemas.parameters(operation.query)]
+    if parameters:
+        described["parameters"] = parameters
     if operation.body is not None:
         described["requestBody"] = operation.body
     return described
 
 
-def _content(kind: Any, schemas: _Schemas) -> Mapping[str, Any]:
+def _content(kind: Any, schemas: Schemas) -> Mapping[str, Any]:
     return {"text/plain": {"schema": {"type": "string"}}} if kind is None else {JSON.decode(): {"schema": schemas.of(kind)}}
-
-
-class _Schemas:
-    """The schemas of types; those with a name stand in `components`. A type that has no schema is described as anything."""
-
-    def __init__(self, kinds: Iterable[Any]) -> None:
-        self.components: dict[str, Any] = {}
-        known = [kind for kind in kinds if self._has_one(kind)]
-        made: Any = msgspec.json.schema_components(known, schema_hook=self._foreign, ref_template=REF)
-        schemas, components = made
-        self._schemas: list[tuple[Any, dict[str, Any]]] = list(zip(known, schemas, strict=True))
-        self.components |= components
-
-    def of(self, kind: Any) -> Mapping[str, Any]:
-        """The schema of a type, or where it stands."""
-        anything: dict[str, Any] = {}
-        return next((schema for its, schema in self._schemas if its is kind), anything)
-
-    def _has_one(self, kind: Any) -> bool:
-        try:
-            msgspec.json.schema(kind, schema_hook=self._foreign)
-        except TypeError:
-            return False
-        return True
-
-    def _foreign(self, kind: Any) -> dict[str, Any]:
-        if not foreign.is_model(kind):
-            raise NotImplementedError
-        schema, below = foreign.schema(kind, REF)
-        self.components.update(below)
-        self.components[kind.__name__] = schema
-        return {"$ref": REF.format(name=kind.__name__)}

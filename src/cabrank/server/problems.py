@@ -54,6 +54,18 @@ class KeyUnusable(CabrankError):
     """An Idempotency-Key is 1 to 256 printable ASCII characters."""
 
 
+class ParameterUnusable(CabrankError):
+    """A query parameter or a header has a value that cannot be used; the message names it and what it takes."""
+
+
+class UnknownQueue(CabrankError):
+    """No queue of that name."""
+
+
+class AlreadyEnded(CabrankError):
+    """The job has ended: it cannot be cancelled any more."""
+
+
 class BodyEncoded(CabrankError):
     """The body is compressed: send it as it is, without Content-Encoding."""
 
@@ -89,9 +101,12 @@ RESTART_RETRY_S = 5  # a server that stops is replaced within about so long
 SORTS: dict[type[BaseException], _Sort] = {
     PayloadMalformed: _Sort(HTTPStatus.BAD_REQUEST, "payload-malformed", "The body is not JSON"),
     KeyUnusable: _Sort(HTTPStatus.BAD_REQUEST, "key-unusable", "The idempotency key cannot be used"),
+    ParameterUnusable: _Sort(HTTPStatus.BAD_REQUEST, "parameter-unusable", "A parameter cannot be used"),
     ForeignOrigin: _Sort(HTTPStatus.FORBIDDEN, "foreign-origin", "Not from this origin"),
     UnknownHandler: _Sort(HTTPStatus.NOT_FOUND, "unknown-handler", "No such handler"),
     UnknownJob: _Sort(HTTPStatus.NOT_FOUND, "unknown-job", "No such job"),
+    UnknownQueue: _Sort(HTTPStatus.NOT_FOUND, "unknown-queue", "No such queue"),
+    AlreadyEnded: _Sort(HTTPStatus.CONFLICT, "already-ended", "The job has ended"),
     PayloadTooLarge: _Sort(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "payload-too-large", "The payload is too large"),
     DocumentTooLarge: _Sort(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "document-too-large", "The document is too large"),
     NeverFits: _Sort(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "document-too-large", "The document has more jobs than the queue takes"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, cast
 
+import msgspec
+
 from cabrank.app import AnyHandler, Document, Jobs
 from cabrank.dispatcher import Dispatcher
-from cabrank.drafts import Drafts
+from cabrank.drafts import PLAIN, Drafts, Options
 from cabrank.errors import CabrankError, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
 from cabrank.events import logger
 from cabrank.job import Job, check_key, digest_of
@@ -37,7 +39,7 @@ class Entrance(Protocol):
         """What is said of a body of `size` bytes, which is over the limit."""
         ...
 
-    def jobs(self, body: bytes) -> Sequence[Job]:
+    def jobs(self, body: bytes, options: Options) -> Sequence[Job]:
         """The jobs of a body that is within the limit. What it raises is a `CabrankError`, and then nothing was stored."""
         ...
 
@@ -60,9 +62,9 @@ class JobEntrance:
         """See `Entrance`."""
         return PayloadTooLarge(size, self.limit)
 
-    def jobs(self, body: bytes) -> Sequence[Job]:
+    def jobs(self, body: bytes, options: Options) -> Sequence[Job]:
         """One job."""
-        return (self._received(self._handler, body),)
+        return (self._received(self._handler, body, options),)
 
     def accepted(self, first_id: int, count: int) -> bytes:
         """Its id."""
@@ -84,7 +86,7 @@ class DocumentEntrance:
         """See `Entrance`."""
         return DocumentTooLarge(f"the document has {size:,} bytes, the limit is {self.limit:,}: send it in parts")
 
-    def jobs(self, body: bytes) -> Sequence[Job]:
+    def jobs(self, body: bytes, options: Options) -> Sequence[Job]:
         """What the function made, in its order."""
         args = self._document.codec.decode(body)
         try:
@@ -100,7 +102,7 @@ class DocumentEntrance:
         if len(made) > TURN_ROWS:
             raise DocumentTooLarge(f"the document makes {len(made):,} jobs, the limit is {TURN_ROWS:,}: send it in parts")
         try:
-            return self._drafts.together(made)
+            return self._drafts.together(made, options)
         except RegistrationError as error:
             logger.error("the function of document route %s made jobs of another app: %s", self.name, error)
             raise DocumentFailed from error
@@ -124,11 +126,11 @@ class Reception:
         self.dispatcher = dispatcher
         self.entrances: Mapping[bytes, Entrance] = {path.encode(): entrance for path, entrance in _entrances(dispatcher)}
 
-    def enter(self, entrance: Entrance, body: bytes, key: bytes, answered: Callable[[Answer], None]) -> None:
+    def enter(self, entrance: Entrance, body: bytes, key: bytes, answered: Callable[[Answer], None], options: Options = PLAIN) -> None:
         """Take a body on. `answered` is called once, when its jobs are committed or refused; perhaps before this returns."""
         try:
-            jobs = entrance.jobs(body)
-            submission = _keyed(entrance, jobs, body, key) if key else Submission(jobs=jobs)
+            jobs = entrance.jobs(body, options)
+            submission = Submission(jobs=jobs) if not key else _keyed(jobs, key, digest_of(_name(entrance, options), body))
         except CabrankError as error:
             answered(answer_to(error))
             return
@@ -149,13 +151,20 @@ def _entrances(dispatcher: Dispatcher) -> list[tuple[str, Entrance]]:
     ]
 
 
-def _keyed(entrance: Entrance, jobs: Sequence[Job], body: bytes, key: bytes) -> Submission:
+def _name(entrance: Entrance, options: Options) -> str:
+    """Where a body was sent and how, for its digest: the same body with other options is another request."""
+    if options is PLAIN:
+        return entrance.name
+    return f"{entrance.name}?{'&'.join(f'{name}={value}' for name, value in msgspec.structs.asdict(options).items() if value is not None)}"
+
+
+def _keyed(jobs: Sequence[Job], key: bytes, digest: bytes) -> Submission:
     text = key.decode("latin-1")
     try:
         check_key(text)
     except SettingError as error:
         raise KeyUnusable(str(error)) from None
-    return Submission(jobs=jobs, key=text, digest=digest_of(entrance.name, body))
+    return Submission(jobs=jobs, key=text, digest=digest)
 
 
 def _answer(entrance: Entrance, submission: Submission, outcome: Admission | CabrankError) -> Answer:

@@ -45,6 +45,34 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class JobsView(msgspec.Struct, frozen=True):
+    """`GET /jobs`: one page. `after` leads to the next one, null behind the last."""
+
+    jobs: list[JobView]
+    after: str | None
+
+
+class QueueView(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /queues/{name}`. `workers` and `idle` are of this process, 0 if it does not serve the queue; the rest is of the store."""
+
+    name: str
+    workers: int
+    idle: int
+    waiting: int
+    waiting_bytes: int
+    running: int
+    dead: int
+    held: int
+    bound_jobs: int
+    bound_bytes: int
+
+
+class QueuesView(msgspec.Struct, frozen=True):
+    """`GET /queues`."""
+
+    queues: list[QueueView]
+
+
 def job_view(record: JobRecord, prefix: str) -> JobView:
     """What is said of a job."""
     return JobView(

@@ -1,0 +1,93 @@
+"""The ordinary way of a body into the reception: for whatever the lane does not take, and under other servers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cabrank.drafts import PLAIN, Options
+from cabrank.errors import UnknownHandler
+from cabrank.server.parameters import options_of
+from cabrank.server.problems import Answer, AnswerLate, BodyEncoded, ForeignOrigin, answer_to
+from cabrank.server.reception import Entrance, Reception
+from cabrank.server.responses import response_of
+
+PATIENCE_S = 10.0  # as long as the lane waits for a turn
+DRAINED_BYTES = 64 * 1024 * 1024  # a body that is too large is read to its end up to this, so that its client hears why
+
+
+class Posting:
+    """`POST` to an entrance."""
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+        self._app = reception.dispatcher.app
+
+    async def post(self, request: Request) -> Response:
+        """Everything that can be refused is refused before the body is read."""
+        entrance = self._reception.entrances.get(path_of(request).encode())
+        if entrance is None:
+            raise UnknownHandler(request.path_params["id"], tuple(self._app.handlers))
+        check_origin(request)
+        options = options_of(request, self._app.caller_options)
+        if "content-encoding" in request.headers:
+            raise BodyEncoded
+        declared = declared_length(request)
+        if declared > entrance.limit:
+            return response_of(answer_to(entrance.too_large(declared)), closes=declared > DRAINED_BYTES)
+        body = await body_of(request, entrance.limit)
+        if len(body) > entrance.limit:
+            return response_of(answer_to(entrance.too_large(len(body))), closes=True)
+        key = request.headers.get("idempotency-key", "")
+        return response_of(await self.entered(entrance, body, key.encode("latin-1"), options))
+
+    async def entered(self, entrance: Entrance, body: bytes, key: bytes = b"", options: Options = PLAIN) -> Answer:
+        """Take a body on and wait for the answer.
+
+        Raises:
+            AnswerLate: it does not come in time.
+        """
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._reception.enter(entrance, body, key, lambda given: None if answer.done() else answer.set_result(given), options)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await answer
+        except TimeoutError:
+            raise AnswerLate from None
+
+
+def path_of(request: Request) -> str:
+    """The path below the place where this application is mounted."""
+    scope = request.scope
+    return str(scope["path"]).removeprefix(str(scope.get("root_path", "")))
+
+
+def check_origin(request: Request) -> None:
+    """Refuse what a web page of another origin sent: any page in the user's browser reaches loopback.
+
+    Raises:
+        ForeignOrigin: it is one.
+    """
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+        raise ForeignOrigin(f"a web page of {origin} sent this: work is taken from programs and from pages of this server")
+
+
+def declared_length(request: Request) -> int:
+    """The bytes that the body is said to have, 0 if that is not said."""
+    declared = request.headers.get("content-length", "0")
+    return int(declared) if declared.isascii() and declared.isdigit() else 0
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """The body; of one that is over the limit, the beginning."""
+    chunks: list[bytes] = []
+    left = limit
+    async for chunk in request.stream():
+        chunks.append(chunk)
+        left -= len(chunk)
+        if left < 0:
+            break
+    return b"".join(chunks)

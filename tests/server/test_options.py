@@ -1,0 +1,122 @@
+"""What a caller may set beside the body: the options of `submit`, within what the app allows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+import cabrank
+from cabrank.app import CALLER_OPTIONS
+from cabrank.drafts import Options
+from cabrank.server.parameters import OPTION_HEADERS, Submit
+from cabrank.states import State
+from cabrank.stores.contract import JobRecord
+from tests.server.app import make_app
+from tests.server.serving import Response, Served, get, number, post, serving
+from tests.server.test_answers import told
+
+NOTE = b'{"device":"a","count":7}'
+LATE = 4_102_444_800  # 2100-01-01
+
+
+@pytest.fixture
+async def served() -> AsyncGenerator[Served]:
+    async with serving(make_app(), grace_s=0) as served:
+        yield served
+
+
+async def waiting(served: Served, answer: Response) -> JobRecord:
+    """The job that was taken on, as it waits."""
+    assert answer.status == 202
+    id = number(answer.json()["id"])
+    [record] = (await served.dispatcher.engine.store.find([id])).values()
+    assert record.state is State.WAITING
+    return record
+
+
+def test_every_option_of_submit_is_one_that_callers_may_be_let_set() -> None:
+    assert set(CALLER_OPTIONS) == set(Options.__struct_fields__) == set(Submit.__struct_fields__)
+    assert set(OPTION_HEADERS.values()) == set(CALLER_OPTIONS)
+
+
+@pytest.mark.parametrize("asked", ["query", "header"])
+async def test_a_job_is_due_when_the_caller_says(served: Served, asked: str) -> None:
+    for name, value in (("due_at", f"{LATE}"), ("due_at", "2100-01-01T00:00:00Z"), ("due_at", "2100-01-01T01:00:00%2B01:00")):
+        header = f"Cabrank-Due-At: {value.replace('%2B', '+')}"
+        request = post(f"/jobs/note?{name}={value}", NOTE) if asked == "query" else post("/jobs/note", NOTE, header)
+        record = await waiting(served, await served.ask(request))
+        assert record.due_at == LATE
+
+
+async def test_all_options_reach_the_job(served: Served) -> None:
+    answer = await served.ask(post("/jobs/note?delay_s=1000&priority=2", NOTE, "cabrank-deadline-s: 2000"))
+    await waiting(served, answer)
+    [job] = [row for row in served.dispatcher.engine.store.ledger.rows.values() if row.id == number(answer.json()["id"])]  # type: ignore[attr-defined]
+    now = served.dispatcher.clock.now()
+    assert job.priority == 2
+    assert now < job.due_at <= now + 1000
+    assert now + 1000 < job.deadline_at <= now + 2000
+
+
+async def test_all_jobs_of_a_document_get_the_options(served: Served) -> None:
+    answer = await served.ask(post("/telemetry?delay_s=1000&priority=9", b'[{"device":"a"},{"device":"b"}]'))
+    found = await served.dispatcher.engine.store.find([number(id) for id in answer.json()["ids"]])
+    assert [(record.state, record.priority) for record in found.values()] == [(State.WAITING, 9)] * 2
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "words"),
+    [
+        ("delay=5", (), "no parameter is named 'delay'"),
+        ("delay_s=x", (), "$.delay_s"),
+        ("delay_s=-1", (), "delay_s"),
+        ("delay_s=nan", (), "delay_s"),
+        ("delay_s=1e999", (), "delay_s"),
+        ("priority=10", (), "priority"),
+        ("priority=1.5", (), "priority"),
+        ("priority=1&priority=2", (), "twice"),
+        ("priority=1", ("Cabrank-Priority: 1",), "twice"),
+        ("delay_s=1&due_at=5", (), "not both"),
+        ("due_at=2100-01-01T00:00:00", (), "offset from UTC"),
+        ("due_at=tomorrow", (), "due_at"),
+        ("", ("Cabrank-Deadline-S: soon",), "deadline_s"),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused_and_stores_nothing(served: Served, query: str, headers: tuple[str, ...], words: str) -> None:
+    answer = await served.ask(post(f"/jobs/note?{query}", NOTE, *headers))
+    assert told(answer) == (400, "parameter-unusable")
+    assert words in answer.json()["detail"]
+    assert served.dispatcher.engine.counters.admitted == 0
+
+
+async def test_a_moment_far_beyond_any_calendar_only_waits(served: Served) -> None:
+    await waiting(served, await served.ask(post("/jobs/note?due_at=1e300", NOTE)))
+    assert (await served.ask(post("/jobs/note", NOTE))).status == 202
+    assert (await served.ask(get("/readyz"))).status == 200
+
+
+async def test_an_app_says_what_callers_may_set() -> None:
+    app = cabrank.App(caller_options=["delay_s"])
+
+    @app.job
+    async def note() -> None: ...
+
+    async with serving(app, grace_s=0) as served:
+        assert (await served.ask(post("/jobs/note?delay_s=1000", b""))).status == 202
+        answer = await served.ask(post("/jobs/note?priority=0", b""))
+        assert told(answer) == (400, "parameter-unusable")
+        assert "they may set delay_s" in answer.json()["detail"]
+
+
+def test_an_app_cannot_allow_what_is_no_option() -> None:
+    with pytest.raises(cabrank.RegistrationError, match="'delay': there are delay_s"):
+        cabrank.App(caller_options=["delay"])
+
+
+async def test_a_key_is_of_one_body_with_one_set_of_options(served: Served) -> None:
+    first = await served.ask(post("/jobs/note?delay_s=1000", NOTE, "Idempotency-Key: k"))
+    again = await served.ask(post("/jobs/note", NOTE, "Idempotency-Key: k", "Cabrank-Delay-S: 1000"))
+    assert again.json() == first.json()
+    for path in ("/jobs/note", "/jobs/note?delay_s=999"):
+        assert told(await served.ask(post(path, NOTE, "Idempotency-Key: k"))) == (422, "key-reused")
