@@ -133,6 +133,26 @@ class Drafts:
         job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=stored, limit_key=key, args=args)
         return job if options is PLAIN else self._with(options, [job])[0]
 
+    def examined(self, handler: AnyHandler, payloads: Sequence[bytes]) -> list[tuple[object, ...] | PayloadInvalid]:
+        """The arguments that each payload stands for, or what is wrong with it."""
+        return [self._examined(handler, payload) for payload in payloads]
+
+    def arrived(self, handler: AnyHandler, arrivals: Sequence[tuple[bytes, tuple[object, ...]]], options: Options = PLAIN) -> list[Job]:
+        """The jobs of payloads that were found good, with their arguments, their ids in a row."""
+        name, queue, limit = handler.name, handler.queue, handler.limit
+        jobs = [
+            Job(
+                id=number,
+                handler=name,
+                queue=queue,
+                payload=payload or handler.codec.encode(args),
+                limit_key=None if limit is None else limit_key(handler, args),
+                args=args,
+            )
+            for number, (payload, args) in enumerate(arrivals, self._ids.take(len(arrivals)))
+        ]
+        return jobs if options is PLAIN else self._with(options, jobs)
+
     def together(self, jobs: Jobs, options: Options = PLAIN) -> list[Job]:
         """The jobs of a document, their ids in a row and in its order.
 
@@ -146,6 +166,14 @@ class Drafts:
         for handler, items, payloads in parts:
             made += _alike(handler, payloads, items, first + len(made))
         return made if options is PLAIN else self._with(options, made)
+
+    def _examined(self, handler: AnyHandler, payload: bytes) -> tuple[object, ...] | PayloadInvalid:
+        if len(payload) > self._limit:
+            return PayloadTooLarge(len(payload), self._limit)
+        try:
+            return handler.codec.decode(payload)
+        except PayloadInvalid as error:
+            return error
 
     def _payload(self, handler: AnyHandler, args: tuple[object, ...]) -> bytes:
         try:

@@ -166,8 +166,8 @@ class Intake:
         self.engine.check_open()
         return JobHandle(number_of(self.engine.handles.prefix, id), self.engine.handles)
 
-    def enter(self, submission: Submission, answered: Answered) -> None:
-        """Take what was drafted to the store without waiting for room, for a front that answers by callback.
+    def enter(self, submission: Submission, answered: Answered, *, patient: bool = False) -> None:
+        """Take what was drafted to the store, for a front that answers by callback. `patient`: it waits for room.
 
         `answered` is called once with the admission or an error, perhaps before this returns.
         """
@@ -179,7 +179,7 @@ class Intake:
         elif self._taken(submission, size):
             answered(STORED)
         else:
-            self.engine.committer.offer(submission, answered, patient=False, size=size)
+            self.engine.committer.offer(submission, answered, patient=patient, size=size)
 
     # ------------------------------------------------------------------------------------------------------------- life
 

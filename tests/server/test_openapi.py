@@ -90,9 +90,9 @@ async def test_every_path_is_described_and_every_description_has_a_path() -> Non
         }
         document = (await served.ask(get("/openapi.json"))).json()
         told = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
-        handlers = {(f"/jobs/{name}", "POST") for name in served.dispatcher.app.handlers}
+        handlers = {(f"/jobs/{name}{way}", "POST") for name in served.dispatcher.app.handlers for way in ("", "/batch", "/stream")}
         pages = {(path, method) for path, method in offered if path.startswith(("/docs", "/openapi.json"))}
-        assert told - handlers == offered - pages - {("/jobs/{id}", "POST")}
+        assert told - handlers == offered - pages - {(f"/jobs/{{id}}{way}", "POST") for way in ("", "/batch", "/stream")}
         assert handlers <= told
 
 

@@ -9,11 +9,12 @@ import pytest
 import cabrank
 from cabrank.app import CALLER_OPTIONS
 from cabrank.drafts import Options
+from cabrank.events import Event, JobsAdmitted
 from cabrank.server.parameters import OPTION_HEADERS, Submit
 from cabrank.states import State
 from cabrank.stores.contract import JobRecord
 from tests.server.app import make_app
-from tests.server.serving import Response, Served, get, number, post, serving
+from tests.server.serving import Response, Served, get, number, post, serving, until
 from tests.server.test_answers import told
 
 NOTE = b'{"device":"a","count":7}'
@@ -50,9 +51,11 @@ async def test_a_job_is_due_when_the_caller_says(served: Served, asked: str) -> 
 
 
 async def test_all_options_reach_the_job(served: Served) -> None:
-    answer = await served.ask(post("/jobs/note?delay_s=1000&priority=2", NOTE, "cabrank-deadline-s: 2000"))
-    await waiting(served, answer)
-    [job] = [row for row in served.dispatcher.engine.store.ledger.rows.values() if row.id == number(answer.json()["id"])]  # type: ignore[attr-defined]
+    seen: list[Event] = []
+    served.dispatcher.engine.events.subscribe(seen.append)
+    await served.ask(post("/jobs/note?delay_s=1000&priority=2", NOTE, "cabrank-deadline-s: 2000"))
+    await until(lambda: any(isinstance(event, JobsAdmitted) for event in seen))
+    [job] = [job for event in seen if isinstance(event, JobsAdmitted) for job in event.jobs]
     now = served.dispatcher.clock.now()
     assert job.priority == 2
     assert now < job.due_at <= now + 1000

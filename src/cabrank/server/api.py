@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from cabrank.errors import CabrankError, StoreUnavailable
 from cabrank.server import docs
@@ -23,7 +24,7 @@ from cabrank.server.reception import Reception
 from cabrank.server.responses import json_response, response_of
 from cabrank.server.views import Readiness
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 
 
 class Api:
@@ -49,6 +50,8 @@ class Api:
                 *(_route(path, post=self._posting.post) for path in self._documents),
                 _route("/jobs", get=self._jobs.browse),
                 _route("/jobs/{id}", get=self._jobs.look, post=self._posting.post, delete=self._jobs.cancel),
+                _route("/jobs/{id}/batch", post=self._posting.batch),
+                _route("/jobs/{id}/stream", post=self._posting.stream),
                 _route("/queues", get=self._queues.browse),
                 _route("/queues/{name}", get=self._queues.look),
             ],
@@ -86,7 +89,7 @@ def _route(path: str, **methods: Endpoint) -> Route:
     """One path with what each of its methods does."""
     by_name = {name.upper(): endpoint for name, endpoint in methods.items()}
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(request: Request) -> ASGIApp:
         return await by_name["GET" if request.method == "HEAD" else request.method](request)
 
     return Route(path, endpoint, methods=list(by_name))

@@ -12,12 +12,27 @@ import cabrank
 from cabrank.app import App
 from cabrank.codec import PayloadCodec
 from cabrank.job import NAME_PATTERN
-from cabrank.server.parameters import Listing, Look, Nothing, Submit
+from cabrank.server.batch import LINES_MEDIA
+from cabrank.server.parameters import Listing, Look, Nothing, Submit, SubmitBatch, SubmitStream
 from cabrank.server.problems import JSON, PROBLEM_JSON, Problem
 from cabrank.server.schemas import Schemas
-from cabrank.server.views import Accepted, AcceptedAll, JobsView, JobView, QueuesView, QueueView, Readiness
+from cabrank.server.views import (
+    Accepted,
+    AcceptedAll,
+    Batched,
+    JobsView,
+    JobView,
+    LineFailed,
+    LineStored,
+    QueuesView,
+    QueueView,
+    Readiness,
+    StreamEnd,
+)
+from cabrank.stores.contract import TURN_ROWS
 
-VIEWS = (Accepted, AcceptedAll, JobView, JobsView, QueueView, QueuesView, Readiness)
+LINES: Any = (LineStored, LineFailed, StreamEnd)  # what the lines of an answer are
+VIEWS = (Accepted, AcceptedAll, Batched, JobView, JobsView, QueueView, QueuesView, Readiness)
 JOB_ID: Mapping[str, Any] = {
     "name": "id",
     "in": "path",
@@ -91,6 +106,8 @@ def _operations(app: App, schemas: Schemas) -> Iterable[tuple[str, str, Operatio
         yield document.path, "post", _document(document.path, document.function, _body(document.codec, schemas))
     for handler in app.handlers.values():
         yield f"/jobs/{handler.name}", "post", _job(handler.name, handler.function, _body(handler.codec, schemas))
+        yield f"/jobs/{handler.name}/batch", "post", _batch(handler.name, schemas.of(handler.codec.wire))
+        yield f"/jobs/{handler.name}/stream", "post", _stream(handler.name)
     yield from FIXED
 
 
@@ -104,6 +121,34 @@ def _job(name: str, function: object, body: Mapping[str, Any] | None) -> Operati
         query=Submit,
         body=body,
         answers={202: ("The job is stored.", Accepted)},
+        problems=POST_PROBLEMS,
+    )
+
+
+def _batch(name: str, payload: Mapping[str, Any]) -> Operation:
+    array = {"type": "array", "items": payload, "maxItems": TURN_ROWS}
+    return Operation(
+        id=f"batch_{name}",
+        tag="jobs",
+        summary=f"Submit many jobs of {name} in one transaction",
+        parameters=[KEY],
+        query=SubmitBatch,
+        body={"required": True, "content": {JSON.decode(): {"schema": array}, LINES_MEDIA[0]: {"schema": {"type": "string"}}}},
+        answers={202: ("All jobs are stored; if it is partial, those that are good.", Batched)},
+        problems=POST_PROBLEMS,
+    )
+
+
+def _stream(name: str) -> Operation:
+    return Operation(
+        id=f"stream_{name}",
+        tag="jobs",
+        summary=f"Submit any number of jobs of {name}, one payload a line",
+        description="Each line of the answer tells of one line of the body, as its chunk is stored; the last says whether all was read.",
+        parameters=[KEY],
+        query=SubmitStream,
+        body={"required": True, "content": {LINES_MEDIA[0]: {"schema": {"type": "string"}}}},
+        answers={202: ("What became of each line.", LINES)},
         problems=POST_PROBLEMS,
     )
 
@@ -248,4 +293,6 @@ def _described(operation: Operation, schemas: Schemas) -> Mapping[str, Any]:
 
 
 def _content(kind: Any, schemas: Schemas) -> Mapping[str, Any]:
+    if kind is LINES:
+        return {LINES_MEDIA[0]: {"schema": {"type": "string"}}}
     return {"text/plain": {"schema": {"type": "string"}}} if kind is None else {JSON.decode(): {"schema": schemas.of(kind)}}

@@ -43,6 +43,18 @@ class Submit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_s: Annotated[float, _what("Not worth starting after so many seconds.", ge=0)] | None = None
 
 
+class SubmitBatch(Submit, frozen=True, forbid_unknown_fields=True):
+    """Of a batch."""
+
+    partial: Annotated[bool, _what("Store the payloads that are good even if others are not.")] = False
+
+
+class SubmitStream(Submit, frozen=True, forbid_unknown_fields=True):
+    """Of a stream."""
+
+    first_line: Annotated[int, _what("The number of the first line that is sent.", ge=1)] = 1
+
+
 class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of `GET /jobs/{id}`."""
 
@@ -75,30 +87,31 @@ def parameters_of(request: Request, kind: type[T]) -> T:
     return _converted(_once(request.query_params), kind)
 
 
-def options_of(request: Request, allowed: Collection[str]) -> Options:
-    """The options that a submitting request asks for, if the app lets callers set them.
+S = TypeVar("S", bound=Submit)
+
+
+def submit_of(request: Request, allowed: Collection[str], kind: type[S]) -> tuple[Options, S]:
+    """The options that a submitting request asks for, if the app lets callers set them, and all that it says.
 
     Raises:
         ParameterUnusable: as above, or it is not theirs to set.
     """
     if not request.url.query and not any(name.startswith(OPTION_HEADER) for name in request.headers):
-        return PLAIN
+        return PLAIN, kind()
     said = _once(request.query_params)
     for header, name in OPTION_HEADERS.items():
         if header in request.headers:
             if name in said:
                 raise ParameterUnusable(f"{name} is said twice, as a parameter and as the header {header}: leave one out")
             said[name] = request.headers[header]
-    submit = _converted(said, Submit)
+    submit = _converted(said, kind)
     given: dict[str, Any] = {name: value for name in Options.__struct_fields__ if (value := getattr(submit, name, None)) is not None}
     for name in given.keys() - set(allowed):
         raise ParameterUnusable(f"this app does not let callers set {name}; they may set {', '.join(allowed) or 'nothing'}")
     if isinstance(submit.due_at, datetime):
         given["due_at"] = _moment(submit.due_at)
-    if not given:
-        return PLAIN
     try:
-        return Options(**given)
+        return Options(**given) if given else PLAIN, submit
     except SettingError as error:
         raise ParameterUnusable(str(error)) from None
 

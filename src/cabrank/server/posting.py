@@ -9,10 +9,12 @@ from starlette.responses import Response
 
 from cabrank.drafts import PLAIN, Options
 from cabrank.errors import UnknownHandler
-from cabrank.server.parameters import options_of
+from cabrank.server.batch import LINES_MEDIA, Batch
+from cabrank.server.parameters import S, Submit, SubmitBatch, SubmitStream, submit_of
 from cabrank.server.problems import Answer, AnswerLate, BodyEncoded, ForeignOrigin, answer_to
-from cabrank.server.reception import Entrance, Reception
+from cabrank.server.reception import Entrance, Reception, checked_key, digested_name
 from cabrank.server.responses import response_of
+from cabrank.server.stream import JobStream
 
 PATIENCE_S = 10.0  # as long as the lane waits for a turn
 DRAINED_BYTES = 64 * 1024 * 1024  # a body that is too large is read to its end up to this, so that its client hears why
@@ -23,17 +25,51 @@ class Posting:
 
     def __init__(self, reception: Reception) -> None:
         self._reception = reception
+        self._dispatcher = reception.dispatcher
+        self._prefix = reception.dispatcher.engine.handles.prefix
         self._app = reception.dispatcher.app
 
     async def post(self, request: Request) -> Response:
-        """Everything that can be refused is refused before the body is read."""
+        """One body to the entrance at its path."""
         entrance = self._reception.entrances.get(path_of(request).encode())
         if entrance is None:
             raise UnknownHandler(request.path_params["id"], tuple(self._app.handlers))
+        options, _ = self._checked(request, Submit)
+        return await self._posted(request, entrance, options)
+
+    async def batch(self, request: Request) -> Response:
+        """`POST /jobs/{handler}/batch`."""
+        handler = self._app.handler(request.path_params["id"])
+        options, said = self._checked(request, SubmitBatch)
+        media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        batch = Batch(handler, self._dispatcher.drafts, prefix=self._prefix, lines=media in LINES_MEDIA, partial=said.partial)
+        return await self._posted(request, batch, options)
+
+    async def stream(self, request: Request) -> JobStream:
+        """`POST /jobs/{handler}/stream`: a response that reads on while it answers."""
+        handler = self._app.handler(request.path_params["id"])
+        options, said = self._checked(request, SubmitStream)
+        key = request.headers.get("idempotency-key", "")
+        if key:
+            checked_key(key)
+        return JobStream(
+            handler,
+            self._dispatcher,
+            options=options,
+            digested=digested_name(f"{handler.name}/stream", options),
+            key=key,
+            first_line=said.first_line,
+        )
+
+    def _checked(self, request: Request, kind: type[S]) -> tuple[Options, S]:
+        """What can be refused before the body is read; what the request says beside it."""
+        self._dispatcher.engine.check_open()
         check_origin(request)
-        options = options_of(request, self._app.caller_options)
         if "content-encoding" in request.headers:
             raise BodyEncoded
+        return submit_of(request, self._app.caller_options, kind)
+
+    async def _posted(self, request: Request, entrance: Entrance, options: Options) -> Response:
         declared = declared_length(request)
         if declared > entrance.limit:
             return response_of(answer_to(entrance.too_large(declared)), closes=declared > DRAINED_BYTES)

@@ -125,13 +125,22 @@ SORTS: dict[type[BaseException], _Sort] = {
 
 def answer_to(error: Exception) -> Answer:
     """The response that tells a client about `error`."""
-    sort = next(SORTS[base] for base in type(error).__mro__ if base in SORTS)
+    told = problem_of(error)
+    return Answer(told.status, msgspec.json.encode(told), PROBLEM_JSON, _sort_of(error).retry_after_s)
+
+
+def problem_of(error: Exception) -> Problem:
+    """The body of that response."""
+    sort = _sort_of(error)
     detail = str(error) if isinstance(error, CabrankError) else "the server's log says what went wrong"
     faults = error.faults if isinstance(error, PayloadInvalid) else ()
-    return problem(sort.status, sort.slug, sort.title, detail, retry_after_s=sort.retry_after_s, faults=faults)
+    return Problem(f"{PREFIX}{sort.slug}", sort.title, int(sort.status), detail, faults)
 
 
-def problem(status: int, slug: str, title: str, detail: str, *, retry_after_s: int = 0, faults: Sequence[Fault] = ()) -> Answer:
+def _sort_of(error: Exception) -> _Sort:
+    return next(SORTS[base] for base in type(error).__mro__ if base in SORTS)
+
+
+def problem(status: int, slug: str, title: str, detail: str) -> Answer:
     """A response with a `Problem` in it."""
-    body = msgspec.json.encode(Problem(f"{PREFIX}{slug}", title, int(status), detail, faults))
-    return Answer(int(status), body, PROBLEM_JSON, retry_after_s)
+    return Answer(status, msgspec.json.encode(Problem(f"{PREFIX}{slug}", title, status, detail)), PROBLEM_JSON)

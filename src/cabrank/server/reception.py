@@ -130,7 +130,7 @@ class Reception:
         """Take a body on. `answered` is called once, when its jobs are committed or refused; perhaps before this returns."""
         try:
             jobs = entrance.jobs(body, options)
-            submission = Submission(jobs=jobs) if not key else _keyed(jobs, key, digest_of(_name(entrance, options), body))
+            submission = Submission(jobs=jobs) if not key else _keyed(entrance, jobs, body, key, options)
         except CabrankError as error:
             answered(answer_to(error))
             return
@@ -151,20 +151,28 @@ def _entrances(dispatcher: Dispatcher) -> list[tuple[str, Entrance]]:
     ]
 
 
-def _name(entrance: Entrance, options: Options) -> str:
+def _keyed(entrance: Entrance, jobs: Sequence[Job], body: bytes, key: bytes, options: Options) -> Submission:
+    return Submission(jobs=jobs, key=checked_key(key.decode("latin-1")), digest=digest_of(digested_name(entrance.name, options), body))
+
+
+def digested_name(name: str, options: Options) -> str:
     """Where a body was sent and how, for its digest: the same body with other options is another request."""
     if options is PLAIN:
-        return entrance.name
-    return f"{entrance.name}?{'&'.join(f'{name}={value}' for name, value in msgspec.structs.asdict(options).items() if value is not None)}"
+        return name
+    return f"{name}?{'&'.join(f'{name}={value}' for name, value in msgspec.structs.asdict(options).items() if value is not None)}"
 
 
-def _keyed(jobs: Sequence[Job], key: bytes, digest: bytes) -> Submission:
-    text = key.decode("latin-1")
+def checked_key(key: str) -> str:
+    """The key, if it can be one.
+
+    Raises:
+        KeyUnusable: it cannot.
+    """
     try:
-        check_key(text)
+        check_key(key)
     except SettingError as error:
         raise KeyUnusable(str(error)) from None
-    return Submission(jobs=jobs, key=text, digest=digest)
+    return key
 
 
 def _answer(entrance: Entrance, submission: Submission, outcome: Admission | CabrankError) -> Answer:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from cabrank.errors import Fault
 from cabrank.job import text_id
+from cabrank.server.problems import Problem
 from cabrank.states import State
 from cabrank.stores.contract import JobRecord
 
@@ -19,6 +21,37 @@ class AcceptedAll(msgspec.Struct, frozen=True):
     """The 202 to several jobs, in their order."""
 
     ids: list[str]
+
+
+class Batched(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The 202 to a batch: ids in the order of its payloads, null for those that are not stored; `errors` says what is wrong with them."""
+
+    ids: list[str | None]
+    errors: list[Fault] = []
+
+
+class LineStored(msgspec.Struct, frozen=True):
+    """A line of a stream's answer: the job of that line is stored."""
+
+    line: int
+    id: str
+
+
+class LineFailed(msgspec.Struct, frozen=True):
+    """A line of a stream's answer: that line is not stored."""
+
+    line: int
+    problem: Problem
+
+
+class StreamEnd(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The last line of a stream's answer. `end`: all was read. If not, `problem` says why, and `next_line` is the first to send again."""
+
+    end: bool
+    next_line: int
+    lines: int
+    stored: int
+    problem: Problem | None = None
 
 
 class Readiness(msgspec.Struct, frozen=True):

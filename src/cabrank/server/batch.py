@@ -1,0 +1,89 @@
+"""`POST /jobs/{handler}/batch`: many payloads of one handler, stored in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cabrank.app import AnyHandler
+from cabrank.drafts import Drafts, Options
+from cabrank.errors import CabrankError, Fault, PayloadInvalid, PayloadMalformed
+from cabrank.faults import MOST
+from cabrank.job import Job
+from cabrank.server.problems import DocumentTooLarge
+from cabrank.server.views import Batched
+from cabrank.stores.contract import TURN_BYTES, TURN_ROWS
+
+LINES_MEDIA = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
+
+
+class Batch:
+    """One request. All its jobs are stored or none; if it is `partial`, those that are good. See `Entrance`.
+
+    `lines`: the body has one payload a line, else it is one JSON array.
+    """
+
+    def __init__(self, handler: AnyHandler, drafts: Drafts, *, prefix: str, lines: bool, partial: bool) -> None:
+        self.name = f"{handler.name}/batch{'/partial' if partial else ''}"
+        self.limit = TURN_BYTES
+        self._handler = handler
+        self._drafts = drafts
+        self._prefix = prefix
+        self._lines = lines
+        self._partial = partial
+        self._stored: list[bool] = []
+        self._faults: list[Fault] = []
+
+    def too_large(self, size: int) -> CabrankError:
+        """See `Entrance`."""
+        return DocumentTooLarge(f"the batch has {size:,} bytes, the limit is {self.limit:,}: send it in parts, or to …/stream")
+
+    def jobs(self, body: bytes, options: Options) -> Sequence[Job]:
+        """One job for each payload that is good."""
+        payloads = payloads_by_line(body) if self._lines else payloads_of_array(body)
+        if len(payloads) > TURN_ROWS:
+            raise DocumentTooLarge(f"the batch has {len(payloads):,} jobs, the limit is {TURN_ROWS:,}: send it in parts, or to …/stream")
+        examined = self._drafts.examined(self._handler, payloads)
+        self._stored = [not isinstance(each, PayloadInvalid) for each in examined]
+        self._faults = [
+            fault
+            for place, each in enumerate(examined)
+            if isinstance(each, PayloadInvalid)
+            for fault in faults_at(f"/{place}", each)[:MOST]
+        ]
+        good = [(payload, each) for payload, each in zip(payloads, examined, strict=True) if not isinstance(each, PayloadInvalid)]
+        if len(good) < len(payloads) and not (self._partial and good):
+            bad = len(payloads) - len(good)
+            raise PayloadInvalid(f"{bad:,} of {len(payloads):,} payloads are not what {self._handler.name} takes", self._faults[:MOST])
+        return self._drafts.arrived(self._handler, good, options)
+
+    def accepted(self, first_id: int, count: int) -> bytes:
+        """All ids in the order of the payloads, null for those that are not stored."""
+        numbers = iter(range(first_id, first_id + count))
+        ids = [f"{self._prefix}-{next(numbers)}" if stored else None for stored in self._stored]
+        return msgspec.json.encode(Batched(ids=ids, errors=self._faults))
+
+
+def payloads_of_array(body: bytes) -> list[bytes]:
+    """The items of a JSON array, each as it came.
+
+    Raises:
+        PayloadMalformed, PayloadInvalid: it is none.
+    """
+    try:
+        return [bytes(item) for item in msgspec.json.decode(body, type=list[msgspec.Raw])]
+    except msgspec.ValidationError as error:
+        raise PayloadInvalid(f"a batch is a JSON array, or one payload a line as application/x-ndjson: {error}") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise PayloadMalformed(f"not valid JSON: {error}") from None
+
+
+def payloads_by_line(body: bytes) -> list[bytes]:
+    """The lines, but for empty ones."""
+    return [line for line in map(bytes.strip, body.split(b"\n")) if line]
+
+
+def faults_at(pointer: str, error: PayloadInvalid) -> list[Fault]:
+    """The faults of a payload that is part of something larger, where it stands at `pointer`."""
+    return [Fault(pointer + fault.pointer, fault.reason) for fault in error.faults] or [Fault(pointer, str(error))]
