@@ -263,6 +263,27 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     held: int = 0
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a waiting job stands to the limit of its handler: `running` jobs of its key run, and in `next_s` its rate lets one start."""
+
+    handler: str
+    key: str
+    limit: Limit
+    running: int
+    next_s: float = 0.0
+
+    @property
+    def why(self) -> str:
+        """Why the limit holds it back, for people; empty if it does not, and the job waits for its turn or for a worker."""
+        reasons: list[str] = []
+        if self.limit.running is not None and self.running >= self.limit.running:
+            reasons.append(f"{self.running} of {self.limit.running} run")
+        if self.next_s > 0:
+            reasons.append(f"{self.limit.per_s:g} a second may start, the next in {self.next_s:.2g} s")
+        whose = f"key {self.key!r} of {self.handler!r}" if self.key else f"{self.handler!r}"
+        return f"limit on {whose}: {', '.join(reasons)}" if reasons else ""
+
+
 class Inspector(Protocol):
     """What people and servers ask of a store, beside the turns."""
 
@@ -282,6 +303,10 @@ class Inspector(Protocol):
 
     async def tally(self) -> Mapping[str, Tally]:
         """The jobs of each queue, counted. Cost: does not grow with the backlog."""
+        ...
+
+    async def standing(self, id: int) -> Standing | None:
+        """How a waiting job stands to its handler's limit; None if it has none, or the job does not wait. Cost: a look at what runs."""
         ...
 
     async def cancel(self, id: int) -> bool:

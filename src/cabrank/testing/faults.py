@@ -23,6 +23,7 @@ from cabrank.stores.contract import (
     JobRecord,
     Page,
     Returned,
+    Standing,
     Submission,
     Tally,
     Terms,
@@ -163,6 +164,10 @@ class FaultyStore:
     async def tally(self) -> Mapping[str, Tally]:
         """As the store, over the bad connection."""
         return await self._call(self._store.tally)
+
+    async def standing(self, id: int) -> Standing | None:
+        """As the store, over the bad connection."""
+        return await self._call(lambda: self._store.standing(id))
 
     async def cancel(self, id: int) -> bool:
         """As the store, over the bad connection."""

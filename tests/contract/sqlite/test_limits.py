@@ -169,3 +169,31 @@ async def test_a_turn_that_could_start_nothing_is_not_synced_again_and_again(fil
     assert after > before
     assert await one.claim() == []
     assert ledger._connection.total_changes() == after
+
+
+@pytest.mark.parametrize("limit", [Limit(running=1), Limit(per_s=10, burst=1)], ids=["running", "per_s"])
+async def test_a_holder_that_has_no_worker_left_tells_others_of_a_line_that_they_may_serve(files: Files, limit: Limit) -> None:
+    one, other = await opened(files, limit), await opened(files, limit)
+    jobs = [one.job(limit_key="a") for _ in range(3)]
+    await one.submit(*jobs)
+    while not (await other.store.arrival()).work:
+        pass
+    [lease] = await one.claim(1)
+    if limit.running:
+        await one.settle([lease], Cause.RETURNED)  # and wants none itself
+    assert (await other.store.arrival()).work
+    turn = await other.turn(want=PLENTY)
+    assert len(turn.leases) == (limit.running or 0)
+    assert turn.next_due_s == (None if limit.running else pytest.approx(0.1))
+    await one.close()
+    await other.close()
+
+
+async def test_what_a_limit_says_is_known_to_who_does_not_know_the_handler(files: Files, one: Opened) -> None:
+    await one.submit(one.job(limit_key="a"))
+    stranger = Opened(files.another(), files)
+    await stranger.open(msgspec.structs.replace(TERMS, handlers=frozenset(), limits={}))
+    standing = await stranger.store.standing(one.job().id - 1)
+    assert standing is not None
+    assert standing.limit.running == 1
+    await stranger.close()

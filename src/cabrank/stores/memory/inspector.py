@@ -9,8 +9,9 @@ import msgspec
 
 from cabrank.block import Block
 from cabrank.job import Job
+from cabrank.policy import Limit
 from cabrank.states import TRANSITIONS, Cause, State
-from cabrank.stores.contract import JobFilter, JobRecord, Page, Tally
+from cabrank.stores.contract import JobFilter, JobRecord, Page, Standing, Tally
 from cabrank.stores.memory.ledger import NEW, Ledger, Row, Run, Shelved
 
 
@@ -67,6 +68,18 @@ def tally(ledger: Ledger) -> Mapping[str, Tally]:
         for one in (one for held in holder.runs.values() for one in held.values()):
             counts[one.queue if isinstance(one, Block) else one.job.queue]["running"] += 1
     return {queue: Tally(**counted) for queue, counted in counts.items()}
+
+
+def standing(ledger: Ledger, id: int, limits: Mapping[str, Limit]) -> Standing | None:
+    """See `Inspector.standing`."""
+    job = ledger.waiting.get(id)
+    line = None if job is None else ledger.limited.of(job)
+    limit = None if line is None else limits.get(line.handler)
+    if line is None or limit is None:
+        return None
+    running, now = len(line.running), ledger.clock.monotonic()
+    next_s = max(0.0, limit.next_at(full_at=line.full_at, now=now) - now)
+    return Standing(handler=line.handler, key=line.key, limit=limit, running=running, next_s=next_s)
 
 
 def cancel(ledger: Ledger, id: int) -> bool:

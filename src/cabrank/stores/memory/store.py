@@ -25,6 +25,7 @@ from cabrank.stores.contract import (
     JobRecord,
     Page,
     Returned,
+    Standing,
     Submission,
     Tally,
     Terms,
@@ -313,6 +314,10 @@ class MemoryStore:
     async def tally(self) -> Mapping[str, Tally]:
         """See `Inspector.tally`."""
         return inspector.tally(self.ledger)
+
+    async def standing(self, id: int) -> Standing | None:
+        """See `Inspector.standing`."""
+        return inspector.standing(self.ledger, id, self._limits)
 
     async def cancel(self, id: int) -> bool:
         """See `Inspector.cancel`."""

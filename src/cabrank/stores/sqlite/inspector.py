@@ -9,9 +9,11 @@ from typing import Any
 
 import apsw
 
+from cabrank.policy import Limit
 from cabrank.states import State
-from cabrank.stores.contract import JobFilter, JobRecord, Page, Tally
+from cabrank.stores.contract import JobFilter, JobRecord, Page, Standing, Tally
 from cabrank.stores.sqlite import kept
+from cabrank.stores.sqlite import limit_statements as limit_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.browse import browse, record_of
 from cabrank.stores.sqlite.schema import open_reader
@@ -51,6 +53,16 @@ class Reader:
             name: Tally(waiting=waiting, waiting_bytes=size, running=running, dead=dead, held=held)
             for name, waiting, size, running, dead, held in rows
         }
+
+    def standing(self, id: int, now: float) -> Standing | None:
+        """See `Inspector.standing`. `now` is a moment of the monotonic clock."""
+        row: Any = self._connection.execute(limit_sql.STANDING, (id,)).get
+        if row is None:
+            return None
+        handler, key, full_at, running, most, per_s, burst = row
+        limit = Limit(running=most, per_s=per_s, burst=burst)
+        next_s = max(0.0, limit.next_at(full_at=full_at, now=now) - now)
+        return Standing(handler=handler, key=key, limit=limit, running=running, next_s=next_s)
 
     def anything_new(self) -> bool:
         """Whether another connection has committed since the last call."""

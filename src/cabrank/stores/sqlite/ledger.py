@@ -171,7 +171,7 @@ class Ledger:
         )
         admitted, leases = admitter.admit(new, want) if new else ([], [])
         leases = suspect or leases + self._claim(want, leases, opening)
-        self.news = self._what_is_new(opening)
+        self.news = self._what_is_new(opening, spare=sum(its.jobs for its in want.values()) > len(leases))
         counts.write(connection, opening)
         return Turn(
             admitted=admitted,
@@ -182,11 +182,12 @@ class Ledger:
             suspect=opening.suspect,
         )
 
-    def _what_is_new(self, opening: Opening) -> Arrival:
+    def _what_is_new(self, opening: Opening, *, spare: bool) -> Arrival:
         """What other holders may want to know of this turn: jobs that it left for them, room that it made, what it took from the dead."""
         if self._swept:
             return Arrival()
         left = opening.aroused and any((waiting.ready or waiting.in_line) and waiting.jobs > 0 for waiting in opening.queues.values())
+        left = left or (opening.lines is not None and opening.lines.left_for_others(spare=spare))
         return Arrival(work=left or self._made_room(opening), cancelled=False, ended=())
 
     def _made_room(self, opening: Opening) -> bool:

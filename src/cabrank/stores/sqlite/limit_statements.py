@@ -115,12 +115,12 @@ OLD_LINES = """
 delete from allowance where id in (select id from allowance where opens_at is null order by place limit ?)
 and full_at <= ? and not exists (select 1 from job where job.allowance = allowance.id)
 """
-# id → (handler, key, opens at, full at, running, the limit's running, per second and burst)
+# id → (handler, key, full at, running, the limit's running, per second and burst)
 STANDING = f"""
-select handler.name, allowance.key, allowance.opens_at, allowance.full_at,
+select handler.name, allowance.key, allowance.full_at,
        (select count(*) from job as its where its.allowance = allowance.id and its.phase = {RUNNING}),
        declared.running, declared.per_s, declared.burst
 from job join allowance on allowance.id = job.allowance join handler on handler.id = allowance.handler
-     left join declared on declared.handler = allowance.handler
-where job.id = ?
+     join declared on declared.handler = allowance.handler
+where job.id = ? and job.phase in ({IN_LINE}, {LATER}) and (declared.running is not null or declared.per_s is not null)
 """

@@ -74,12 +74,15 @@ class Lines:
         self._place: int | None = None
         self.changed = False
         """Whether something was written that is worth a commit by itself."""
+        self._freed = False
+        self._timed = False
         self.left_off = False
         """Whether the next turn would find more in lines that this one did not come to."""
 
     def begin(self) -> None:
         """A turn begins."""
         self._open, self._place, self.changed, self.left_off = {}, None, False, False
+        self._freed = self._timed = False
         self._now = self._monotonic()
 
     # ---------------------------------------------------------------------------------------------------- who has limits
@@ -146,6 +149,7 @@ class Lines:
     def free(self, ids: Collection[int]) -> None:
         """These jobs are about to leave running: others of their lines may run."""
         self._connection.execute(sql.FREE, (_ids(ids),))
+        self._freed = self._freed or self._connection.changes() > 0
 
     def come_back(self, ids: Collection[int]) -> None:
         """These jobs wait again."""
@@ -201,6 +205,13 @@ class Lines:
         opens_at: Any = self._connection.execute(sql.NEXT_OPEN, (_json(list(self._known)),)).get
         return 0.0 if self.left_off else None if opens_at is None else max(0.0, opens_at - self._now)
 
+    def left_for_others(self, *, spare: bool) -> bool:
+        """Whether other holders should look at the lines. `spare`: this one can still take more, so it looks again by itself."""
+        if not spare and self._timed:
+            return True
+        self._open = {}
+        return self._freed and bool(self.look())
+
     def _allowed(self, queue: int, most: int) -> list[Line]:
         """The open lines that were served the longest ago, without those that turn out to be closed."""
         walked = 0
@@ -241,7 +252,9 @@ class Lines:
         for line in lines:
             if line.taken and line.limit is not None:
                 line.full_at = line.limit.spend(full_at=line.full_at, now=self._now, jobs=line.taken)
-            rows.append((line.id, line.place, _opens_at(line, self._now), line.full_at))
+            opens_at = _opens_at(line, self._now)
+            self._timed = self._timed or (opens_at or 0) > 0
+            rows.append((line.id, line.place, opens_at, line.full_at))
         self._connection.execute(sql.LEAVE, (_json(rows),))
 
     def _next_place(self, count: int) -> int:

@@ -26,6 +26,7 @@ from cabrank.stores.contract import (
     JobRecord,
     Page,
     Returned,
+    Standing,
     Submission,
     Tally,
     Terms,
@@ -160,6 +161,11 @@ class SqliteStore:
     async def tally(self) -> Mapping[str, Tally]:
         """See `Inspector.tally`."""
         return await self._ask().call(self._reading().tally)
+
+    async def standing(self, id: int) -> Standing | None:
+        """See `Inspector.standing`."""
+        reader = self._reading()
+        return await self._ask().call(lambda: reader.standing(id, self._clock.monotonic()))
 
     async def cancel(self, id: int) -> bool:
         """See `Inspector.cancel`."""

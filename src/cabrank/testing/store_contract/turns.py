@@ -147,3 +147,33 @@ class TurnContract(OpenedContract):
         assert suspect.id not in ids(turn.leases)
         assert ids(await survivor.claim(9, alone=True)) == [suspect.id]
         assert {*ids(turn.leases), *ids(await survivor.claim())} == {job.id for job in behind}
+
+    # ------------------------------------------------------------------------------------------------------------- why
+
+    async def test_it_says_how_a_waiting_job_stands_to_its_limit(self, open_holder: Open, clock: FakeClock) -> None:
+        one = await open_holder(limits={HANDLER: Limit(running=2, per_s=2, burst=2)})
+        jobs = of_keys(one, "aaab")
+        await one.submit(*jobs)
+        leases = await one.claim(3)
+        standing = await one.store.standing(jobs[2].id)
+        assert standing is not None
+        assert (standing.handler, standing.key, standing.running, standing.limit.running, standing.limit.per_s) == (HANDLER, "a", 2, 2, 2)
+        assert standing.next_s == pytest.approx(0.5)
+        assert standing.why == f"limit on key 'a' of '{HANDLER}': 2 of 2 run, 2 a second may start, the next in 0.5 s"
+        await one.settle(leases, Cause.RETURNED)
+        await clock.advance(0.5)
+        standing = await one.store.standing(jobs[2].id)
+        assert standing is not None
+        assert (standing.running, standing.next_s, standing.why) == (0, 0, "")
+
+    async def test_a_job_that_waits_for_no_limit_has_no_standing(self, open_holder: Open) -> None:
+        one = await open_holder(handlers=[HANDLER, "free"], limits={HANDLER: Limit(running=1)})
+        free, limited = one.job(handler="free"), one.job(limit_key="")
+        await one.submit(free, limited)
+        assert await one.store.standing(free.id) is None
+        standing = await one.store.standing(limited.id)
+        assert standing is not None
+        assert standing.key == ""
+        await one.claim()
+        assert await one.store.standing(limited.id) is None
+        assert await one.store.standing(limited.id + 99) is None
