@@ -39,9 +39,10 @@ class PayloadCodec:
             self._decoder = msgspec.json.Decoder(self.wire, dec_hook=foreign.decode)
         except (TypeError, NotImplementedError) as error:
             raise RegistrationError(f"{_name(function)}: a parameter's type cannot be decoded from JSON: {error}") from error
-        self._encode = msgspec.json.Encoder(enc_hook=foreign.encode).encode
-        # An argument of exactly this class needs no check beyond being encodable.
-        self._exact = self.wire if len(self.names) == 1 and _comes_back(self.wire) else None
+        self.encode_exact = self._encode = msgspec.json.Encoder(enc_hook=foreign.encode).encode
+        """The JSON of any value; raises one of `UNENCODABLE`."""
+        self.exact = self.wire if len(self.names) == 1 and _comes_back(self.wire) else None
+        """An argument of exactly this class, if it is the only one, needs no check beyond being encodable."""
 
     def encode(self, args: tuple[Any, ...]) -> bytes:
         """The payload for these arguments.
@@ -49,7 +50,7 @@ class PayloadCodec:
         Raises:
             PayloadInvalid: they cannot be encoded as JSON, or are not of the parameters' types.
         """
-        if self._exact is not None and len(args) == 1 and args[0].__class__ is self._exact:
+        if self.exact is not None and len(args) == 1 and args[0].__class__ is self.exact:
             return self._encoded(args[0])
         if not self.required <= len(args) <= len(self.names):
             raise PayloadInvalid(f"it takes {self._arity()}, {len(args)} were given")
@@ -63,7 +64,7 @@ class PayloadCodec:
 
     def encode_each(self, items: Sequence[Any]) -> list[bytes]:
         """The payloads of calls with one argument each, as `encode` makes them."""
-        exact, encode = self._exact, self._encode
+        exact, encode = self.exact, self._encode
         try:
             return [encode(item) if item.__class__ is exact else self.encode((item,)) for item in items]
         except UNENCODABLE as error:
@@ -75,7 +76,7 @@ class PayloadCodec:
         Raises:
             PayloadInvalid: they cannot be encoded as JSON.
         """
-        if set(map(type, items)) != {self._exact}:
+        if set(map(type, items)) != {self.exact}:
             return None
         return len(self._encoded(items)) - len(items) - 1  # brackets and commas
 

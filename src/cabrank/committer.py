@@ -95,7 +95,8 @@ class Committer:
         self._settled = settled
         self._claimant: Claimant | None = None
         self._offers: deque[Offer] = deque()
-        self._lines: dict[str, deque[Offer]] = {}  # who waits for room, by queue
+        self.lines: dict[str, deque[Offer]] = {}
+        """Who waits for room, by queue. Always the same object."""
         self.pending = Pending(self.tell)
         self._number = 0
         self._awake: asyncio.Future[None] | None = None
@@ -145,30 +146,31 @@ class Committer:
 
     def in_line(self, queue: str) -> bool:
         """Whether somebody waits for room in `queue` already."""
-        return queue in self._lines
+        return queue in self.lines
 
     @property
     def idle(self) -> bool:
         """Whether nothing is on its way."""
-        return not (self._offers or self._lines or self.pending or self._in_flight)
+        return not (self._offers or self.lines or self.pending or self._in_flight)
 
     def finish(self, *, refuse: CabrankError) -> None:
         """Let `run` return when all that came is recorded. Who waits for room is told `refuse`."""
         self._finishing, self._refusal = True, refuse
-        lines, self._lines = self._lines, {}
-        for offer in (offer for line in lines.values() for offer in line):
+        waited = [offer for line in self.lines.values() for offer in line]
+        self.lines.clear()
+        for offer in waited:
             offer.answered(refuse)
         self.wake()
 
     def retry_line(self) -> None:
         """Let those who wait for room ask again: some may have come unseen."""
-        if self._lines:
+        if self.lines:
             self._room = True
             self.wake()
 
     def arrived(self, arrival: Arrival) -> None:
         """Something came to the store from elsewhere: take a turn, unless nobody here has any use for it."""
-        useful = arrival.work and (self._lines or self._in_flight or (self._claimant is not None and self._claimant.wants()))
+        useful = arrival.work and (self.lines or self._in_flight or (self._claimant is not None and self._claimant.wants()))
         if useful or (arrival.cancelled and self._claimant is not None):
             self._room = True
             self.wake()
@@ -219,11 +221,11 @@ class Committer:
         slice_ = self.pending.take_jobs()
         rows, size = len(settlements) + sum(map(len, returned.values())) + sum(map(len, slice_)), 0
         offers: list[Offer] = []
-        if self._lines:  # who came while the first in line was being refused stands behind it
+        if self.lines:  # who came while the first in line was being refused stands behind it
             came, self._offers = self._offers, deque()
             for offer in came:
                 self._place(offer)
-        for source in (*self._lines.values(), self._offers) if self._room else (self._offers,):
+        for source in (*self.lines.values(), self._offers) if self._room else (self._offers,):
             while source and (not offers or (rows + len(source[0].submission.jobs) <= TURN_ROWS and size + source[0].size <= TURN_BYTES)):
                 offer = source.popleft()
                 if not offer.wanted():
@@ -231,14 +233,15 @@ class Committer:
                 offers.append(offer)
                 rows += len(offer.submission.jobs)
                 size += offer.size
-        self._lines = {queue: line for queue, line in self._lines.items() if line}
+        for queue in [queue for queue, line in self.lines.items() if not line]:
+            del self.lines[queue]
         self._room = False
         if self.pending or self._offers or self._finishing:
             self._woken = True  # the last turn has nothing behind it that would wake `run` to see that all is done
         return Batch(offers, slice_, settlements, returned)
 
     def _place(self, offer: Offer) -> None:
-        (self._lines.get(offer.queue, self._offers) if offer.patient else self._offers).append(offer)
+        (self.lines.get(offer.queue, self._offers) if offer.patient else self._offers).append(offer)
 
     async def _send(self, batch: Batch) -> Turn | None:
         """Send the turn until it is answered: its number makes that harmless."""
@@ -295,7 +298,7 @@ class Committer:
             self._claimant.make_way(turn.suspect)
             if turn.cancels:
                 self._claimant.lose(turn.cancels)
-        if turn.claimed and self._lines:  # there is room now; what was settled alone goes on waiting for a turn
+        if turn.claimed and self.lines:  # there is room now; what was settled alone goes on waiting for a turn
             self.wake()
         self._wake_when_due(turn.next_due_s)
 
@@ -342,7 +345,7 @@ class Committer:
             asyncio.get_running_loop().call_soon(_answer, answers)
         self._counters.admitted += sum(map(len, stored))
         for offer in reversed(refused):
-            self._lines.setdefault(offer.queue, deque()).appendleft(offer)
+            self.lines.setdefault(offer.queue, deque()).appendleft(offer)
         if self._events and stored:
             self._events.publish(JobsAdmitted(stored))
 

@@ -10,6 +10,7 @@ import msgspec
 from cabrank.app import AnyHandler, App, Handler, Jobs, bare_handler, is_async
 from cabrank.block import Block, Call, Encode
 from cabrank.clock import Clock
+from cabrank.codec import UNENCODABLE
 from cabrank.errors import PayloadInvalid, PayloadTooLarge, RegistrationError, SettingError
 from cabrank.ids import Ids
 from cabrank.job import DEFAULT_PRIORITY, LIMIT_KEY_LIMIT, PRIORITIES, Job
@@ -92,16 +93,6 @@ class Drafts:
             job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=payload, limit_key=key, args=args)
         return job if options is PLAIN else self._with(options, [job])[0]
 
-    def call(self, handler: AnyHandler, function: Callable[..., object], args: tuple[object, ...]) -> tuple[object, Call, bytes]:
-        """One call as an item of a `Block`: the item, what it is, the payload.
-
-        Raises:
-            PayloadInvalid, PayloadTooLarge: the arguments are not what it takes.
-        """
-        if self.is_bare(handler):
-            return (function, args), Call.OWN, b""
-        return args, Call.ARGS, self._payload(handler, args)
-
     def many(self, handler: AnyHandler, function: Callable[..., object], items: list[object], options: Options = PLAIN) -> Sequence[Job]:
         """One job for each of `items`, their ids in a row. `items` is kept.
 
@@ -174,6 +165,22 @@ class Drafts:
             return handler.codec.decode(payload)
         except PayloadInvalid as error:
             return error
+
+    def payload_of(self, handler: AnyHandler) -> Callable[[tuple[object, ...]], bytes]:
+        """What encodes and bounds the payload of one call of `handler`; it raises what `job` raises."""
+        exact, encode, limit = handler.codec.exact, handler.codec.encode_exact, self._limit
+
+        def payload_of(args: tuple[object, ...]) -> bytes:
+            if len(args) == 1 and args[0].__class__ is exact:
+                try:
+                    payload = encode(args[0])
+                except UNENCODABLE:
+                    return self._payload(handler, args)
+                if len(payload) <= limit:
+                    return payload
+            return self._payload(handler, args)
+
+        return payload_of
 
     def _payload(self, handler: AnyHandler, args: tuple[object, ...]) -> bytes:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, Generic, TypeVar, cast, overload
 
 import msgspec
@@ -99,11 +100,16 @@ class Handles:
         self._new: set[int] = set()  # who began to wait and was not asked for yet
         self._over: Exception | None = None
 
-    def hold(self, number: int, codec: PayloadCodec, *, bare: bool) -> JobHandle[Any]:
+    def hold(self, number: int, codec: PayloadCodec, bare: bool) -> JobHandle[Any]:  # noqa: FBT001 -- a fact, not a choice
         """A handle for a job that was submitted just now; `bare` if no app registered what it calls."""
         handle: JobHandle[Any] = JobHandle(number, self, codec, bare)
         self._live[number] = handle if self._keep else weakref.ref(handle)
         return handle
+
+    @property
+    def live(self) -> dict[int, JobHandle[Any] | weakref.ref[JobHandle[Any]]]:
+        """The handles by the numbers of their jobs, always the same object. For whoever holds so many that a call each would count."""
+        return self._live
 
     def drop(self, number: int) -> None:
         """Forget the handle of a job that was not stored."""
@@ -131,15 +137,13 @@ class Handles:
                     waiter.set_result(settlement)
 
     def _returned(self, run: int, ids: Sequence[int]) -> None:
-        live, waiting = self._live, self._waiting
-        for id in ids:
-            handle = live.pop(id, None)
-            if isinstance(handle, weakref.ref):
-                handle = handle()
-            if handle is not None:
-                handle.learn(RETURNED_NONE)
-            if waiting:
-                for waiter in waiting.pop(id, ()):
+        for handle in map(self._live.pop, ids, repeat(None)) if self._live else ():
+            held = handle() if isinstance(handle, weakref.ref) else handle
+            if held is not None:
+                held._settlement = RETURNED_NONE  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- `learn`, for very many
+        if self._waiting:
+            for id in ids:
+                for waiter in self._waiting.pop(id, ()):
                     if not waiter.done():
                         waiter.set_result(Settlement(id, run, Cause.RETURNED))
 

@@ -11,8 +11,9 @@ class Ids:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._next = 0
-        self._end = 0
+        self.next = 0
+        """The next to be given out, if it is below `end`."""
+        self.end = 0
         self._following = 0
 
     def take(self, count: int) -> int:
@@ -21,35 +22,27 @@ class Ids:
         Raises:
             StoreUnavailable: the block is used up and the store has not given another yet.
         """
-        first = self._next
-        if first + count > self._end:
+        first = self.next
+        if first + count > self.end:
             if not self._following:
                 raise StoreUnavailable("the store has not answered with new ids: try again")
-            first, self._end, self._following = self._following, self._following + ID_BLOCK, 0
-        self._next = first + count
-        return first
-
-    def take_one(self) -> int:
-        """The next id; 0 if the store must be asked for more first."""
-        first = self._next
-        if first >= self._end:
-            return self.take(1) if self._following else 0
-        self._next = first + 1
+            first, self.end, self._following = self._following, self._following + ID_BLOCK, 0
+        self.next = first + count
         return first
 
     def enough(self, count: int) -> bool:
         """Whether `count` ids can be taken without asking the store."""
-        return bool(self._following) or self._end - self._next >= count
+        return bool(self._following) or self.end - self.next >= count
 
     @property
     def low(self) -> bool:
         """Whether the next block should be fetched now."""
-        return not self._following and self._end - self._next < ID_BLOCK // 2
+        return not self._following and self.end - self.next < ID_BLOCK // 2
 
     async def refill(self) -> None:
         """Fetch the next block."""
-        if not self._end:
-            self._next = await self._store.take_ids()
-            self._end = self._next + ID_BLOCK
+        if not self.end:
+            self.next = await self._store.take_ids()
+            self.end = self.next + ID_BLOCK
         elif not self._following:
             self._following = await self._store.take_ids()

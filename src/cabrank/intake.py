@@ -14,7 +14,7 @@ from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 import msgspec
 
 from cabrank.app import App
-from cabrank.block import Block, Call, first_id
+from cabrank.block import Block, first_id
 from cabrank.clock import Clock, SystemClock
 from cabrank.committer import Answered
 from cabrank.drafts import PLAIN, Drafts, Options
@@ -26,6 +26,7 @@ from cabrank.queue import RUNNING_IN
 from cabrank.settings import Bound, Kind, PerQueue, Settings, load
 from cabrank.stores import open_url
 from cabrank.stores.contract import STORED, TURN_BYTES, Admission, InspectedStore, Submission, Verdict
+from cabrank.way import Take, Way, no_way
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -71,6 +72,8 @@ class Intake:
         self.rng = rng or Random()
         opened = open_url(self.settings.store, self.clock, self.rng) if store is None or isinstance(store, str) else store
         self.engine = Engine(type(self).__name__, self.app, opened, settings=self.settings, clock=self.clock, rng=self.rng)
+        self._function: Callable[..., Any] | None = None
+        self._take: Take = no_way  # the short way of the function that was submitted last
         self._judges = opened.capabilities.judges_room
         bounds = [self.settings.bound_of(queue, opened.capabilities.bound) for queue in {*self.app.queues, *Kind}]
         self._least = Bound(min(bound.jobs for bound in bounds), min(bound.bytes for bound in bounds))  # whatever fits, fits anywhere
@@ -99,8 +102,10 @@ class Intake:
             StoreUnavailable: whether it was stored is unknown; with a `key`, submitting again is safe.
             IntakeClosed, DispatcherFailed: no more work is taken.
         """
-        if not key and not when and (handle := self._submit_now(function, args)) is not None:
-            return handle
+        if not when and not key:
+            take = self._take if function is self._function else self._find_way(function)
+            if (handle := take(args)) is not None:
+                return handle
         return await self._submit(function, args, key, when, patient=True)
 
     @overload
@@ -115,8 +120,10 @@ class Intake:
         Raises:
             QueueFull: the queue has reached its bound. Nothing was stored.
         """
-        if not key and not when and (handle := self._submit_now(function, args)) is not None:
-            return handle
+        if not when and not key:
+            take = self._take if function is self._function else self._find_way(function)
+            if (handle := take(args)) is not None:
+                return handle
         return await self._submit(function, args, key, when, patient=False)
 
     @overload
@@ -218,23 +225,15 @@ class Intake:
             if strange:
                 raise SettingError(f"{name} names a queue {strange[0]!r} that this app does not have; there are {', '.join(sorted(known))}")
 
-    def _submit_now(self, function: Callable[..., Any], args: tuple[Any, ...]) -> JobHandle[Any] | None:
-        """Take one plain call on, if the store can judge that here and now, and there is room. None: nothing was done."""
-        engine = self.engine
-        engine.check_open()
+    def _find_way(self, function: Callable[..., Any]) -> Take:
+        """The short way of its plain submits. It is kept as long as the same function is submitted."""
         if not self._judges:
-            return None
+            return no_way
         handler = self.drafts.handler_of(function)
         if handler.limit is not None:
-            return None
-        item, call, payload = self.drafts.call(handler, function, args)
-        if engine.committer.in_line(handler.queue) or not (id := engine.ids.take_one()):
-            return None
-        if not engine.store.take_room(handler.queue, 1, len(payload)):
-            return None
-        handle = engine.handles.hold(id, handler.codec, bare=call is Call.OWN)
-        engine.committer.pending.add_call(id, item, call, handler, payload)
-        return handle
+            return no_way
+        self._function, self._take = function, Way(function, handler, self.drafts, self.engine).take
+        return self._take
 
     async def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], key: str, when: When, *, patient: bool) -> JobHandle[Any]:
         self.engine.check_open()
@@ -247,7 +246,7 @@ class Intake:
             check_key(key)
         submission = Submission(jobs=(job,), key=key, digest=digest_of(job.handler, job.payload) if key else b"")
         bare = job.function is not None
-        handle = self.engine.handles.hold(job.id, handler.codec, bare=bare)  # now, for the job may end before its answer comes
+        handle = self.engine.handles.hold(job.id, handler.codec, bare)  # now, for the job may end before its answer comes
         if self._taken(submission, len(job.payload)):
             return handle
         first = job.id

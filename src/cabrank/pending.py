@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cabrank.app import AnyHandler
-from cabrank.block import Block, Call
+from cabrank.block import Block
 from cabrank.job import Job, Settlement
 from cabrank.stores.contract import TURN_ROWS, Returned
 
@@ -16,7 +15,8 @@ class Pending:
     def __init__(self, tell: Callable[[], None]) -> None:
         self.tell = tell
         self.jobs: list[Sequence[Job]] = []
-        self._open: Block | None = None  # the last of `jobs`, while it can be added to
+        self.open: Block | None = None
+        """The last of `jobs`, if it can be added to."""
         self._settlements: list[Settlement] = []
         self._returned: dict[int, list[int]] = {1: []}  # see `Returned`
         self.first_runs = self._returned[1]
@@ -28,18 +28,13 @@ class Pending:
     def add(self, jobs: Sequence[Job]) -> None:
         """Take jobs to the store for which `Store.take_room` found room. There is nothing to wait for."""
         self.jobs.append(jobs)
-        self._open = None
+        self.open = None
         self.tell()
 
-    def add_call(self, id: int, item: object, call: Call, handler: AnyHandler, payload: bytes) -> None:
-        """Take one job to the store, as `add`. Those that follow each other and are alike go as one `Block`; see there what `item` is."""
-        block = self._open
-        if block is not None and block.handler is handler.name and block.call is call and id == block.first + len(block.items):
-            block.append(item, payload)
-            return
-        payloads = None if call is Call.OWN else [payload]
-        self._open = Block(id, [item], call, handler.name, handler.queue, None, payloads, len(payload))
-        self.jobs.append(self._open)
+    def begin(self, block: Block) -> None:
+        """Take a block to the store, as `add`. Jobs can be added to it as long as it is `open`."""
+        self.jobs.append(block)
+        self.open = block
         self.tell()
 
     def returned(self, id: int, run: int) -> None:
@@ -54,7 +49,7 @@ class Pending:
 
     def take_jobs(self) -> list[Sequence[Job]]:
         """What of the jobs one turn can carry."""
-        self._open = None
+        self.open = None
         rows = taken = 0
         for jobs in self.jobs:
             rows += len(jobs)

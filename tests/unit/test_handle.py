@@ -33,7 +33,7 @@ def handles() -> Handles:
 
 
 def held(handles: Handles, number: int) -> JobHandle[object]:
-    return handles.hold(number, CODEC, bare=False)
+    return handles.hold(number, CODEC, False)
 
 
 async def test_a_handle_learns_its_jobs_outcome_when_it_is_recorded(handles: Handles) -> None:
@@ -80,7 +80,7 @@ async def test_a_failed_job_has_its_cause_and_a_bare_one_is_its_cause(handles: H
     class Own(Exception): ...
 
     own = Own()
-    registered, bare = held(handles, 1), handles.hold(2, CODEC, bare=True)
+    registered, bare = held(handles, 1), handles.hold(2, CODEC, True)
     handles.settled({}, [Settlement(id, 1, Cause.GAVE_UP, reason="failed", error="Traceback\nOwn: x\n", failure=own) for id in (1, 2)])
     with pytest.raises(JobFailed, match=r"job aaaaaaaa-1 is dead \(failed\): Own: x") as caught:
         await registered.result()

@@ -12,7 +12,7 @@ from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
 from cabrank.job import Job, Lease, Settlement
 from cabrank.policy import Limit
-from cabrank.settings import MEMORY_BOUND, Bound, Settings
+from cabrank.settings import MEMORY_BOUND, Settings
 from cabrank.states import Cause, State, after
 from cabrank.stores.contract import (
     BROWSED,
@@ -54,7 +54,7 @@ class MemoryStore:
         self._terms: Terms | None = None
         self._arrived: asyncio.Event | None = None
         self._suspect = False
-        self._rooms: dict[str, tuple[Line, Bound]] = {}
+        self._rooms: dict[str, tuple[Line, int, int]] = {}
         self._last: tuple[int, Turn] | None = None
         self._limits: Mapping[str, Limit] = {}
 
@@ -88,12 +88,13 @@ class MemoryStore:
 
     def take_room(self, queue: str, jobs: int, size: int) -> bool:
         """Judged on plain counters."""
-        room = self._rooms.get(queue)
-        if room is None:
+        try:
+            line, most_jobs, most_bytes = self._rooms[queue]
+        except KeyError:
             assert self._terms is not None  # noqa: S101 -- for the type checker
-            room = self._rooms[queue] = self.ledger.line(queue), self._terms.settings.bound_of(queue, MEMORY_BOUND)
-        line, bound = room
-        if line.count + jobs > bound.jobs or line.size + size > bound.bytes:
+            bound = self._terms.settings.bound_of(queue, MEMORY_BOUND)
+            line, most_jobs, most_bytes = self._rooms[queue] = self.ledger.line(queue), bound.jobs, bound.bytes
+        if line.count + jobs > most_jobs or line.size + size > most_bytes:
             return False
         line.count += jobs
         line.size += size
