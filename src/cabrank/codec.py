@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from cabrank import foreign
+from cabrank.depth import is_bounded
 from cabrank.errors import PayloadInvalid, PayloadMalformed, RegistrationError
 from cabrank.faults import find_faults
 
@@ -43,6 +44,8 @@ class PayloadCodec:
         """The JSON of any value; raises one of `UNENCODABLE`."""
         self.exact = self.wire if len(self.names) == 1 and _comes_back(self.wire) else None
         """An argument of exactly this class, if it is the only one, needs no check beyond being encodable."""
+        self.bounded = is_bounded(self.wire)
+        """Whether the types bound how deeply a payload is nested."""
 
     def encode(self, args: tuple[Any, ...]) -> bytes:
         """The payload for these arguments.

@@ -11,6 +11,7 @@ from cabrank.app import AnyHandler, App, Handler, Jobs, bare_handler, is_async
 from cabrank.block import Block, Call, Encode
 from cabrank.clock import Clock
 from cabrank.codec import UNENCODABLE
+from cabrank.depth import DEEPEST, is_too_deep
 from cabrank.errors import PayloadInvalid, PayloadTooLarge, RegistrationError, SettingError
 from cabrank.ids import Ids
 from cabrank.job import DEFAULT_PRIORITY, LIMIT_KEY_LIMIT, PRIORITIES, Job
@@ -119,6 +120,8 @@ class Drafts:
         if len(payload) > self._limit:
             raise PayloadTooLarge(len(payload), self._limit)
         args = handler.codec.decode(payload)
+        if not handler.codec.bounded:
+            check_depth(payload)
         stored = payload or handler.codec.encode(args)
         key = None if handler.limit is None else limit_key(handler, args)
         job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=stored, limit_key=key, args=args)
@@ -162,9 +165,12 @@ class Drafts:
         if len(payload) > self._limit:
             return PayloadTooLarge(len(payload), self._limit)
         try:
-            return handler.codec.decode(payload)
+            args = handler.codec.decode(payload)
+            if not handler.codec.bounded:
+                check_depth(payload)
         except PayloadInvalid as error:
             return error
+        return args
 
     def payload_of(self, handler: AnyHandler) -> Callable[[tuple[object, ...]], bytes]:
         """What encodes and bounds the payload of one call of `handler`; it raises what `job` raises."""
@@ -255,3 +261,13 @@ def _key_text(key: object) -> str:
     if not isinstance(text, str) or len(text.encode()) > LIMIT_KEY_LIMIT or "\0" in text:
         raise TypeError(f"{key!r:.80} is no whole number and no text of at most {LIMIT_KEY_LIMIT} bytes")
     return text
+
+
+def check_depth(payload: bytes) -> None:
+    """Refuse JSON that came from outside and is nested too deeply.
+
+    Raises:
+        PayloadInvalid: it is.
+    """
+    if is_too_deep(payload):
+        raise PayloadInvalid(f"it is nested more than {DEEPEST} levels deep")

@@ -63,10 +63,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_done_jobs: Annotated[int, _why("at most so many finished jobs: a few MiB")] = 100_000
     keep_done_bytes: Annotated[int, _why("at most so many bytes of results")] = 64 * MIB
     keep_dead_s: Annotated[float, _why("how long dead and cancelled jobs wait for a person: a month of holidays")] = 30 * 86_400.0
-    host: Annotated[str, _why("the address that is served; anything but loopback needs a token, which comes in a later version")] = (
-        "127.0.0.1"
-    )
+    host: Annotated[str, _why("the address that is served; anything but loopback needs a token: CABRANK_TOKEN or token_file")] = "127.0.0.1"
     port: Annotated[int, _why("the port that is served")] = 8470
+    token_file: Annotated[str, _why("a file with tokens, one a line, any of which admits; nobody but its owner may read it")] = ""
+    hosts: Annotated[str, _why("names by which the server may be called, beside localhost and addresses: jobs.example,jobs; * is any")] = ""
+    connections: Annotated[int, _why("connections in all; each costs some 20 KB, and the process needs files for other things too")] = 4096
+    connections_per_address: Annotated[int, _why("connections of one address, loopback excepted: one cannot take all")] = 256
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -79,7 +81,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingError(
                 f"renew_s ({self.renew_s:g}) must be at most half of lease_s ({self.lease_s:g}), or one late renewal loses jobs"
             )
-        for name in ("payload_limit", "result_limit", "error_limit", "max_crashes", "receipts", "keep_done_jobs", "keep_done_bytes"):
+        for name in (
+            "payload_limit",
+            "result_limit",
+            "error_limit",
+            "max_crashes",
+            "receipts",
+            "keep_done_jobs",
+            "keep_done_bytes",
+            "connections",
+            "connections_per_address",
+        ):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name, value in (("max_workers", self.max_workers), ("max_queue", self.max_queue)):

@@ -87,6 +87,10 @@ class Server:
         finally:
             await wire.close()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def tell(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

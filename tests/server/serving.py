@@ -14,6 +14,7 @@ from uvicorn._types import ASGI3Application
 
 from cabrank import App, Dispatcher
 from cabrank.clock import SystemClock
+from cabrank.server.access import Access
 from cabrank.server.lane import Lane
 from cabrank.server.life import HttpServer
 from cabrank.server.listening import bind
@@ -96,12 +97,12 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(app: App, *, store: InspectedStore | None = None, **given: Any) -> AsyncGenerator[Served]:
+async def serving(app: App, *, store: InspectedStore | None = None, access: Access | None = None, **given: Any) -> AsyncGenerator[Served]:
     [socket] = bind("127.0.0.1", 0)
     with socket:
         async with Dispatcher(app, store=store, settings=load({}, **given)) as dispatcher:
             listening = asyncio.Event()
-            http = HttpServer(dispatcher, listening.set)
+            http = HttpServer(dispatcher, listening.set, access)
             served = Served(dispatcher, http, socket.getsockname()[1])
             http.config.app = _noting(cast(ASGI3Application, http.config.app), served.ordinary.append)
             running = asyncio.create_task(http.serve([socket]))

@@ -18,6 +18,7 @@ from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed
 from cabrank.events import logger
 from cabrank.server import life
+from cabrank.server.access import Access, read_tokens
 from cabrank.server.listening import bind
 from cabrank.settings import load
 
@@ -49,7 +50,8 @@ def serve(
     store
         Where jobs are kept: `memory://`, `sqlite:///relative.db` or `sqlite:////absolute.db`. Default: `sqlite:///cabrank.db`.
     host
-        The address to serve, on loopback. Default: 127.0.0.1.
+        The address to serve. Default: 127.0.0.1. One that other machines reach needs a token, in the variable CABRANK_TOKEN or
+        in a file that CABRANK_TOKEN_FILE names; clients send it as `Authorization: Bearer …`.
     port
         The port to serve; 0 takes a free one. Default: 8470.
     workers
@@ -64,14 +66,16 @@ def serve(
     """
     given = {"store": store, "host": host, "port": port, "max_workers": workers, "max_queue": max_queue, "grace_s": grace}
     settings = load(os.environ, config=config, otherwise={"store": DURABLE_STORE}, **given)
+    names = [name.strip() for name in f"{settings.host},{settings.hosts}".split(",") if name.strip()]
+    access = Access(read_tokens(os.environ, settings.token_file), names)
     with ExitStack() as stack:
-        sockets = [stack.enter_context(bound) for bound in bind(settings.host, settings.port)]
+        sockets = [stack.enter_context(bound) for bound in bind(settings.host, settings.port, access)]
         log_to_stderr()
         dispatcher = Dispatcher(load_app(app), store=settings.store, settings=settings)
         announce = partial(_announce, app, dispatcher, sockets)
         try:
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
-                runner.run(life.serve(dispatcher, sockets, announce))
+                runner.run(life.serve(dispatcher, sockets, announce, access))
         except DispatcherFailed as failed:
             logger.error("what failed inside", exc_info=failed.__cause__)
             raise

@@ -16,8 +16,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from cabrank.errors import CabrankError
+from cabrank.server.access import Access
+from cabrank.server.pace import HEAD_LIMIT, HEADERS_LIMIT, URL_LIMIT, Crowd, Pace, Stage
 from cabrank.server.parameters import OPTION_HEADERS
-from cabrank.server.problems import JSON
+from cabrank.server.problems import JSON, HeadTooLarge, LineTooLong, RequestLate, RequestMalformed, TooManyConnections, answer_to
 from cabrank.server.reception import Entrance, Reception
 from cabrank.server.replies import Heads, Replies
 
@@ -38,6 +41,8 @@ class Lane(HttpToolsProtocol):
         self,
         reception: Reception,
         heads: Heads,
+        access: Access,
+        crowd: Crowd,
         *,
         config: Config,
         server_state: ServerState,
@@ -46,24 +51,33 @@ class Lane(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._enter = reception.enter
+        self._access = access
+        self._crowd = crowd
         self._entrances: Mapping[bytes, Entrance] = reception.entrances
         self._entrance: Entrance | None = None  # of the request that is being read, if it goes the lane
         self._key = b""
         self._body = b""
         self._read: list[tuple[Entrance, bytes, bytes]] = []  # complete, not entered yet
+        self._heads = heads
+        self._address = ""
         self._replies = Replies(heads, self._fulfilled)
         self._entering = False
         self._sending = False  # a `_send` is on its way
         self._last = False  # close when the replies are out
         self._deferred: tuple[RequestResponseCycle, ASGI3Application] | None = None  # starts when the replies are out
         self._silent_ticks = 0
+        self._pace = Pace()
+        self._refusal: CabrankError | None = None
 
     # ----------------------------------------------------------------------------------------------------------- reading
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, then enter what is complete: outside of the parser, which would swallow an exception."""
         self._silent_ticks = 0
+        self._pace.fresh = False
         super().data_received(data)
+        if self._pace.stage is Stage.HEAD and self._pace.grows(len(data)) and not self.transport.is_closing():
+            self._refuse(HeadTooLarge())
         if self._read:
             read, self._read = self._read, []
             self._entering = True
@@ -79,6 +93,7 @@ class Lane(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self._entrance = None
+        self._pace.begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep it."""
@@ -86,6 +101,11 @@ class Lane(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Choose the way."""
+        self._pace.stage = Stage.BODY
+        if len(self.url) > URL_LIMIT:
+            raise self._refused(LineTooLong())
+        if len(self.headers) > HEADERS_LIMIT:
+            raise self._refused(HeadTooLarge())
         entrance = self._entrances.get(self.url)
         if entrance is not None and self._is_plain(entrance):
             self._entrance = entrance
@@ -95,6 +115,7 @@ class Lane(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Gather it."""
+        self._pace.size += len(body)
         if self._entrance is None:
             super().on_body(body)
         else:
@@ -102,6 +123,7 @@ class Lane(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request can be entered."""
+        self._pace.stage = Stage.NONE
         if self._entrance is None:
             super().on_message_complete()
         else:
@@ -112,6 +134,8 @@ class Lane(HttpToolsProtocol):
         """Whether the request whose headers are read is one that the lane can answer, here and now."""
         headers = self.headers
         fields = dict(headers)
+        if not self._access.knows(fields.get(b"host", b"")) or not self._access.admits(fields.get(b"authorization", b"")):
+            return False
         if len(fields) != len(headers) or not UNUSUAL.isdisjoint(fields) or self._owes_ordinary:
             return False
         if not fields.get(b"content-type", JSON).startswith(JSON) or self.parser.get_method() != b"POST":
@@ -123,6 +147,9 @@ class Lane(HttpToolsProtocol):
 
     def _go_ordinary_way(self) -> None:
         url, headers = self.url, self.headers
+        if sum([len(name) + len(value) for name, value in headers]) > HEAD_LIMIT:
+            raise self._refused(HeadTooLarge())
+        self._pace.patient = url.partition(b"?")[0].endswith(b"/stream")
         super().on_message_begin()
         super().on_url(url)
         for name, value in headers:
@@ -189,9 +216,12 @@ class Lane(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what cannot be parsed; but a 400 must not be taken for the answer to an earlier request that is unanswered."""
+        """Answer what cannot be read; but that must not be taken for the answer to an earlier request that is unanswered."""
+        del msg
+        refusal = self._refusal or RequestMalformed()
         if not self._owes and not self._owes_ordinary:
-            super().send_400_response(msg)
+            self.transport.write(self._heads.response(answer_to(refusal), closes=True))
+            self.transport.close()
             return
         self.flow.pause_reading()
         if self._owes_ordinary and not self.cycle.more_body:
@@ -202,14 +232,37 @@ class Lane(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _refused(self, error: CabrankError) -> CabrankError:
+        """To raise out of the parser, which stops it."""
+        self._refusal = error
+        return error
+
+    def _refuse(self, error: CabrankError) -> None:
+        self._refusal = error
+        self.send_400_response("")
+
     # -------------------------------------------------------------------------------------------------------------- life
 
     def tick(self) -> None:
         """A second has passed: give up what waited too long, close what is silent."""
         self._replies.give_up_late()
+        self._judge_pace()
         self._silent_ticks += 1
         if self._silent_ticks >= IDLE_TICKS and not self._owes and not self._owes_ordinary:
             self.transport.close()
+
+    def _judge_pace(self) -> None:
+        if self._pace.unread(paused=self.flow.write_paused):
+            self.transport.abort()
+        elif self._pace.late(paused=self.flow.read_paused) and not self.transport.is_closing():
+            self._refuse(RequestLate())
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """One more, if there is room for it."""
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
+        if not self._crowd.enter(self._address):
+            self._refuse(TooManyConnections())
 
     def shutdown(self) -> None:
         """Close when everything that is owed is out."""
@@ -232,5 +285,6 @@ class Lane(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what is owed. What was taken on stays taken on."""
         super().connection_lost(exc)
+        self._crowd.leave(self._address)
         self._replies.drop()
         self._deferred = None

@@ -7,6 +7,7 @@ one ends the grace.
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -19,27 +20,32 @@ import uvicorn
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed
 from cabrank.events import logger
+from cabrank.server.access import Access, Guard
 from cabrank.server.api import Api
 from cabrank.server.lane import IDLE_TICKS, Lane
 from cabrank.server.listening import refusal
+from cabrank.server.pace import Crowd
 from cabrank.server.reception import Reception
 from cabrank.server.replies import Heads
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BACKLOG = 4096  # connections that the system may hold ready: a burst opens many at once
 PARTING_S = 5  # seconds that a connection may take to finish a request when everything else has ended
+FILES_KEPT = 32  # open files that are no connections: the store's, the log, libraries that are loaded late
 TICKS_A_SECOND = 10  # of uvicorn's main loop
 
 
-async def serve(dispatcher: Dispatcher, sockets: Sequence[socket.socket], announce: Callable[[], None]) -> None:
-    """Serve on `sockets` until a signal comes. `announce` is called when the port answers.
+async def serve(
+    dispatcher: Dispatcher, sockets: Sequence[socket.socket], announce: Callable[[], None], access: Access | None = None
+) -> None:
+    """Serve on `sockets` until a signal comes. `announce` is called when the port answers. `access`: whom it admits (default: anybody).
 
     Raises:
         DispatcherFailed: something inside failed, so everything was stopped.
         SettingError: a port was taken by somebody else meanwhile.
         StoreUnusable, StoreUnavailable, RegistrationError: it could not start.
     """
-    life = Life(dispatcher)
+    life = Life(dispatcher, access)
     with life.signals():
         async with dispatcher:
             await life.run(sockets, announce)
@@ -48,8 +54,9 @@ async def serve(dispatcher: Dispatcher, sockets: Sequence[socket.socket], announ
 class Life:
     """One server from its start to its end."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, access: Access | None) -> None:
         self._dispatcher = dispatcher
+        self._access = access
         self._http: HttpServer | None = None
         self._told = 0
         self._stops: list[asyncio.Task[None]] = []
@@ -86,7 +93,7 @@ class Life:
         if self._told:  # while the dispatcher opened
             await self._dispatcher.stop(grace_s=0)
             return
-        self._http = HttpServer(self._dispatcher, announce)
+        self._http = HttpServer(self._dispatcher, announce, self._access)
         await self._http.serve(list(sockets))
         for stop in self._stops:
             await stop
@@ -110,15 +117,18 @@ class Life:
 class HttpServer(uvicorn.Server):
     """uvicorn without its signals, with the lane, and with an eye on the dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher, announce: Callable[[], None]) -> None:
+    def __init__(self, dispatcher: Dispatcher, announce: Callable[[], None], access: Access | None = None) -> None:
+        access = access or Access()
         reception = Reception(dispatcher)
+        settings = dispatcher.settings
         self._engine = dispatcher.engine
         self._heads = Heads()
         self._announce = announce
-        lane = partial(Lane, reception, self._heads)
+        crowd = Crowd(most=_connections(settings.connections), most_each=settings.connections_per_address)
+        lane = partial(Lane, reception, self._heads, access, crowd)
         super().__init__(
             uvicorn.Config(
-                Api(reception).asgi(),
+                Guard(Api(reception).asgi(), access),
                 http=cast(type[asyncio.Protocol], lane),  # uvicorn only calls it
                 ws="none",
                 lifespan="off",
@@ -161,3 +171,9 @@ class HttpServer(uvicorn.Server):
             for connection in tuple(self.server_state.connections):
                 cast(Lane, connection).tick()
         return ends or isinstance(self._engine.closed, DispatcherFailed)
+
+
+def _connections(most: int) -> int:
+    """How many connections there may be: fewer than this process may have files open, so that it can still open its own."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if files == resource.RLIM_INFINITY else max(1, min(most, files - FILES_KEPT))

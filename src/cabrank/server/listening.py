@@ -1,4 +1,4 @@
-"""The sockets that are served: on this machine's own addresses only, and taken before anything is opened."""
+"""The sockets that are served: on loopback, or anywhere if a token is asked for; and taken before anything is opened."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import socket
 from collections.abc import Sequence
 
 from cabrank.errors import SettingError
+from cabrank.server.access import TOKEN_VARIABLE, Access
 
 LAST_PORT = 65535
 
 
-def bind(host: str, port: int) -> Sequence[socket.socket]:
+def bind(host: str, port: int, access: Access | None = None) -> Sequence[socket.socket]:
     """Sockets bound to every address that `host` stands for, not listening yet. Port 0 takes one that is free.
 
     Raises:
-        SettingError: the host is unknown or not on loopback, or the port is in use or not allowed.
+        SettingError: the host is unknown, or not on loopback though `access` asks for no token; or the port is in use or not allowed.
     """
     if not 0 <= port <= LAST_PORT:
         raise SettingError(f"port={port}: a port is 0 (any that is free) to {LAST_PORT}")
-    addresses = _loopback(host, port)
+    addresses = _addresses(host, port, access)
     bound: list[socket.socket] = []
     for family, address in addresses:
         chosen = bound[0].getsockname()[1] if bound else port
@@ -43,17 +44,17 @@ def refusal(error: OSError, host: str, port: int) -> SettingError:
     return SettingError(f"cannot listen on port {port} of {host}: {error.strerror or error}")
 
 
-def _loopback(host: str, port: int) -> list[tuple[int, str]]:
+def _addresses(host: str, port: int, access: Access | None) -> list[tuple[int, str]]:
     try:
         found = socket.getaddrinfo(host or None, port, flags=socket.AI_PASSIVE, type=socket.SOCK_STREAM)
     except OSError as error:
         raise SettingError(f"host={host!r} is no address of this machine: {error.strerror or error}") from None
     addresses: list[tuple[int, str]] = list(dict.fromkeys((int(family), str(address[0])) for family, _, _, _, address in found))
     for _, address in addresses:
-        if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        if not (access and access.asks) and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
             raise SettingError(
-                f"host={host!r} can be reached from other machines, and this version does not ask who is there: "
-                "serve 127.0.0.1 and put a proxy that does in front of it"
+                f"host={host!r} can be reached from other machines, and no token is asked for: set {TOKEN_VARIABLE}, or token_file to a "
+                "file with one, or serve 127.0.0.1"
             )
     return addresses
 

@@ -91,7 +91,11 @@ def describe(app: App) -> bytes:
             "openapi": "3.1.0",
             "info": {"title": "cabrank", "version": cabrank.__version__, "description": cabrank.__doc__},
             "paths": paths,
-            "components": {"schemas": schemas.components},
+            "security": [{}, {"token": []}],
+            "components": {
+                "schemas": schemas.components,
+                "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "Where the server asks for one."}},
+            },
         }
     )
 

@@ -66,6 +66,38 @@ class AlreadyEnded(CabrankError):
     """The job has ended: it cannot be cancelled any more."""
 
 
+class RequestMalformed(CabrankError):
+    """What came is not HTTP as this server reads it. The connection is closed."""
+
+
+class LineTooLong(CabrankError):
+    """The request line is too long: a path with its parameters has at most 8 KiB."""
+
+
+class HeadTooLarge(CabrankError):
+    """The headers are too large: at most 64 of them, and 16 KiB in all."""
+
+
+class RequestLate(CabrankError):
+    """The request did not come in time: headers within 5 seconds, then at least 1 KiB of the body a second."""
+
+
+class TooManyConnections(CabrankError):
+    """The server has as many connections as it takes, in all or from this address: use one connection for many requests."""
+
+
+class UnknownHost(CabrankError):
+    """The server is not called that."""
+
+
+class Unauthorized(CabrankError):
+    """This server wants a token: send it as `Authorization: Bearer …`."""
+
+
+class ExpectationFailed(CabrankError):
+    """Of what can be expected, only 100-continue is."""
+
+
 class BodyEncoded(CabrankError):
     """The body is compressed: send it as it is, without Content-Encoding."""
 
@@ -94,6 +126,7 @@ class _Sort(msgspec.Struct, frozen=True):
 
 
 FULL_RETRY_S = 1  # a queue that is worked on has room again within moments
+CROWD_RETRY_S = 1  # connections come and go
 STORE_RETRY_S = 2  # a store that comes back is found within so long
 RESTART_RETRY_S = 5  # a server that stops is replaced within about so long
 
@@ -102,19 +135,27 @@ SORTS: dict[type[BaseException], _Sort] = {
     PayloadMalformed: _Sort(HTTPStatus.BAD_REQUEST, "payload-malformed", "The body is not JSON"),
     KeyUnusable: _Sort(HTTPStatus.BAD_REQUEST, "key-unusable", "The idempotency key cannot be used"),
     ParameterUnusable: _Sort(HTTPStatus.BAD_REQUEST, "parameter-unusable", "A parameter cannot be used"),
+    RequestMalformed: _Sort(HTTPStatus.BAD_REQUEST, "request-malformed", "Not a request"),
+    Unauthorized: _Sort(HTTPStatus.UNAUTHORIZED, "unauthorized", "No token, or a wrong one"),
     ForeignOrigin: _Sort(HTTPStatus.FORBIDDEN, "foreign-origin", "Not from this origin"),
     UnknownHandler: _Sort(HTTPStatus.NOT_FOUND, "unknown-handler", "No such handler"),
     UnknownJob: _Sort(HTTPStatus.NOT_FOUND, "unknown-job", "No such job"),
     UnknownQueue: _Sort(HTTPStatus.NOT_FOUND, "unknown-queue", "No such queue"),
     AlreadyEnded: _Sort(HTTPStatus.CONFLICT, "already-ended", "The job has ended"),
+    RequestLate: _Sort(HTTPStatus.REQUEST_TIMEOUT, "request-late", "The request did not come in time"),
     PayloadTooLarge: _Sort(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "payload-too-large", "The payload is too large"),
     DocumentTooLarge: _Sort(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "document-too-large", "The document is too large"),
     NeverFits: _Sort(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "document-too-large", "The document has more jobs than the queue takes"),
+    LineTooLong: _Sort(HTTPStatus.REQUEST_URI_TOO_LONG, "line-too-long", "The request line is too long"),
+    ExpectationFailed: _Sort(HTTPStatus.EXPECTATION_FAILED, "expectation-failed", "Not what is expected here"),
+    UnknownHost: _Sort(HTTPStatus.MISDIRECTED_REQUEST, "unknown-host", "Not a name of this server"),
+    HeadTooLarge: _Sort(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The headers are too large"),
     BodyEncoded: _Sort(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "body-encoded", "The body is compressed"),
     PayloadInvalid: _Sort(HTTPStatus.UNPROCESSABLE_ENTITY, "payload-invalid", "The payload is not what the handler takes"),
     KeyReused: _Sort(HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused", "The idempotency key came with another body before"),
     QueueFull: _Sort(HTTPStatus.TOO_MANY_REQUESTS, "queue-full", "The queue is full", FULL_RETRY_S),
     DocumentFailed: _Sort(HTTPStatus.INTERNAL_SERVER_ERROR, "document-failed", "The document route failed"),
+    TooManyConnections: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-connections", "Too many connections", CROWD_RETRY_S),
     IntakeClosed: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The server is stopping", RESTART_RETRY_S),
     StoreUnavailable: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "store-unavailable", "The store does not answer", STORE_RETRY_S),
     AnswerLate: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "answer-late", "The store did not answer in time", STORE_RETRY_S),

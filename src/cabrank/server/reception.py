@@ -9,7 +9,7 @@ import msgspec
 
 from cabrank.app import AnyHandler, Document, Jobs
 from cabrank.dispatcher import Dispatcher
-from cabrank.drafts import PLAIN, Drafts, Options
+from cabrank.drafts import PLAIN, Drafts, Options, check_depth
 from cabrank.errors import CabrankError, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
 from cabrank.events import logger
 from cabrank.job import Job, check_key, digest_of
@@ -89,6 +89,8 @@ class DocumentEntrance:
     def jobs(self, body: bytes, options: Options) -> Sequence[Job]:
         """What the function made, in its order."""
         args = self._document.codec.decode(body)
+        if not self._document.codec.bounded:
+            check_depth(body)
         try:
             made = cast(object, self._document.function(*args))  # a user's file need not be type-checked
         except CabrankError:
