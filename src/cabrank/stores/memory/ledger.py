@@ -233,12 +233,12 @@ class Ledger:
         held = self.holders[holder].runs.get(run, {})
         before = len(held)
         ended = [*map(held.pop, ids, repeat(None))]
-        if self.cancelling:
-            self.cancelling.difference_update(ids)
         done, lost = ids, list[int]()
         if before - len(held) != len(ids):
             known = list(zip(ids, ended, strict=True))
             done, lost = [id for id, was in known if was is not None], [id for id, was in known if was is None]
+        if self.cancelling:
+            self.cancelling.difference_update(done)
         if self.limited:
             self.limited.ended(done)
         return done, lost
@@ -322,7 +322,7 @@ class Ledger:
     def _return(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
         """Let a job wait again, unless somebody cancelled it while it ran."""
         if lease.job.id in self.cancelling:
-            self._shelve(lease, State.CANCELLED, "", "", failed=cause is Cause.RETRIED, crashed=cause is Cause.CRASHED)
+            self._shelve(lease, State.CANCELLED, "", error, failed=cause is Cause.RETRIED, crashed=cause is Cause.CRASHED)
         else:
             self._put_back(lease, cause, after_s, error)
 

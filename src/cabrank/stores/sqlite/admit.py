@@ -64,7 +64,8 @@ class Admitter:
         answers: list[Admission] = []
         jobs: list[Job] = []
         for submission in new:
-            answer = self._judge(submission, receipts, full.get(submission.jobs[0].queue))
+            before = next((full[job.queue] for job in submission.jobs if job.queue in full), None) if full else None
+            answer = self._judge(submission, receipts, before)
             answers.append(answer)
             if answer.verdict is Verdict.FULL:
                 full.setdefault(answer.queue, answer)  # behind one that found no room nobody is let past it

@@ -62,15 +62,27 @@ class Claimer:
                 break
         return self._take(queue, number, rows, opening, holder)
 
+    def is_suspect_next(self, number: int, opening: Opening) -> bool:
+        """Whether the job that a claim of this queue would lease first is a suspect."""
+        return bool(self._next_suspect(number, opening))
+
     def claim_suspect(self, queue: str, number: int, opening: Opening, holder: int) -> list[Lease]:
         """Lease the job that is next, if it is a suspect."""
-        rows = [row for row in self._free_rows(number, 1, opening) if row[3] >= SUSPECT_CRASHES]
-        if not rows and opening.queue(number).in_line and opening.lines is not None:
-            heads = [head for head in opening.lines.choose(number, 1) if head.crashes >= SUSPECT_CRASHES]
-            if heads:
-                rows = self._rows(sql.BY_ID, (_ids([heads[0].id]),))
-                opening.lines.leave(heads)
+        rows: list[_Fetched] = []
+        for one in self._next_suspect(number, opening):
+            if isinstance(one, Head) and opening.lines is not None:
+                opening.lines.leave([one])
+                rows = self._rows(sql.BY_ID, (_ids([one.id]),))
+            elif not isinstance(one, Head):
+                rows = [one]
         return self._take(queue, number, rows, opening, holder)
+
+    def _next_suspect(self, number: int, opening: Opening) -> Sequence[_Fetched | Head]:
+        """The suspect that is next, if one is."""
+        rows = [row for row in self._free_rows(number, 1, opening) if row[3] >= SUSPECT_CRASHES]
+        if rows or not opening.queue(number).in_line or opening.lines is None:
+            return rows
+        return [head for head in opening.lines.choose(number, 1) if head.crashes >= SUSPECT_CRASHES][:1]
 
     def _claim_in_turns(
         self, queue: str, number: int, want: Want, opening: Opening, holder: int, taken: Sequence[Lease], free: Sequence[_Fetched]

@@ -157,8 +157,7 @@ class Ledger:
         if opening.lines is not None:
             for queue in opening.lines.look():
                 opening.queue(queue).in_line = True
-        suspect = self._claim_suspect(want, opening)
-        want = {} if suspect else want
+        suspect = self._is_suspect_next(want, opening)
         admitter = Admitter(
             connection,
             queues=self._queues,
@@ -169,8 +168,9 @@ class Ledger:
             holder=self._holders.id,
             now=now,
         )
-        admitted, leases = admitter.admit(new, want) if new else ([], [])
-        leases = suspect or leases + self._claim(want, leases, opening)
+        admitted, started = admitter.admit(new, {} if suspect else want) if new else ([], [])
+        leases = self._claim_suspect(want, opening) if suspect else []
+        leases = leases or [*started, *self._claim(want, started, opening)]
         self.news = self._what_is_new(opening, spare=sum(its.jobs for its in want.values()) > len(leases))
         counts.write(connection, opening)
         return Turn(
@@ -203,6 +203,10 @@ class Ledger:
         due_s = None if opening.later_at is None else max(0.0, opening.later_at - now)
         open_s = opening.lines.next_open_s() if opening.lines is not None and want else None
         return due_s if open_s is None else open_s if due_s is None else min(due_s, open_s)
+
+    def _is_suspect_next(self, want: Mapping[str, Want], opening: Opening) -> bool:
+        """Whether a suspect is next in one of the queues, and nothing runs here: then no new job starts with this turn."""
+        return any(its.alone and self._claimer.is_suspect_next(self._queues.number(queue), opening) for queue, its in want.items())
 
     def _claim_suspect(self, want: Mapping[str, Want], opening: Opening) -> list[Lease]:
         for queue in (queue for queue, its in want.items() if its.alone):
