@@ -20,6 +20,7 @@ from cabrank.pending import Pending
 from cabrank.states import TRANSITIONS, Cause, State
 from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Arrival, Returned, Store, Submission, Turn, Verdict, Want
 
+SOON_S = 0.001  # how long ended runs wait for others where a turn costs as much as tens of short jobs
 AGAIN_BASE_S, AGAIN_CAP_S = 0.02, 2.0  # wait before a turn is sent again, full jitter: a store that restarts is found within 2 s
 LONGEST_SLEEP_S = 3_600.0  # until somebody looks for what is due again: an event loop cannot sleep for as long as a job may
 
@@ -108,6 +109,7 @@ class Committer:
         self.failing_since: float | None = None
         """When the turn that is being sent again first failed (monotonic), None while the store answers."""
         self._due: asyncio.TimerHandle | None = None
+        self._soon: asyncio.TimerHandle | None = None
         self._in_flight = False
         self._sent: list[Offer] = []
 
@@ -132,6 +134,20 @@ class Committer:
         """Something came for the next turn."""
         if not self._woken:
             self.wake()
+
+    @property
+    def is_told(self) -> bool:
+        """Whether there will be a turn soon."""
+        return self._woken or self._soon is not None
+
+    def tell_soon(self) -> None:
+        """Something came that can wait for what else comes within a slice."""
+        if not self._woken and self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(SOON_S, self._tell_now)
+
+    def _tell_now(self) -> None:
+        self._soon = None
+        self.tell()
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -204,6 +220,8 @@ class Committer:
             if turn is not None:
                 self._deliver(batch, turn)
         self._wake_when_due(None)
+        if self._soon is not None:
+            self._soon.cancel()
 
     def _over(self) -> bool:
         return self._abandoned or (self._finishing and self.idle)

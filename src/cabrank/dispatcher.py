@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from random import Random
 from typing import Self, assert_never
@@ -173,11 +173,27 @@ class Dispatcher(Intake):
             clock=self.clock,
             report=self._report,
             returned=self.engine.committer.pending.first_runs.append,
-            tell=self.engine.committer.tell,
+            tell=self._tell(waiting),
             timeout_of=self._timeout_of,
             freed=self.engine.committer.wake,
             stubborn=self._tell_of,
         )
+
+    def _tell(self, waiting: JobQueue) -> Callable[[], None]:
+        """How the committer is told of runs that ended. In memory, while more waits than can start, a turn is taken once a slice."""
+        committer = self.engine.committer
+        if not self.engine.store.capabilities.judges_room:
+            return committer.tell
+
+        def tell() -> None:
+            if committer.is_told:
+                return
+            if len(waiting) > self.pools[waiting.name].size:
+                committer.tell_soon()
+            else:
+                committer.tell()
+
+        return tell
 
     def _man(self, pool: WorkerPool) -> None:
         context = contextvars.copy_context()
