@@ -15,7 +15,15 @@ import pytest
 from tests.architecture.names import used_names
 from tests.architecture.sources import Source, cabrank, planted, within
 
-FRONTS = ("cabrank.executor", "cabrank.blocking", "cabrank.client", "cabrank.server", "cabrank.cli", "cabrank.__main__")
+FRONTS = (
+    "cabrank.loopthread",
+    "cabrank.executor",
+    "cabrank.blocking",
+    "cabrank.client",
+    "cabrank.server",
+    "cabrank.cli",
+    "cabrank.__main__",
+)
 OUTSIDE = (*FRONTS, "cabrank.testing")  # above layer 7: never simulated, or the simulation itself
 THREADS = ("cabrank.stores.sqlite", "cabrank.workers.thread", "cabrank.workers.process")  # own threads or processes: real time
 

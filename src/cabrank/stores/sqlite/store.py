@@ -252,5 +252,4 @@ async def _end(writer: Writer | None, owned: Ledger | Reader | None) -> None:
     except TimeoutError:
         pass  # its leases come back when its process ends, or when they run out
     finally:
-        writer.stop()
-        await asyncio.to_thread(writer.join, CLOSE_S)
+        await writer.end(within_s=CLOSE_S)

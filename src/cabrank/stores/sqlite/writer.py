@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -27,6 +28,7 @@ class Writer:
         self._between = between
         self._every_s = every_s
         self._now = now
+        self._last: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -67,6 +69,19 @@ class Writer:
         finally:
             timer.cancel()
 
+    async def end(self, *, within_s: float) -> None:
+        """End the thread when what was asked of it is done, and wait for that `within_s` seconds at most.
+
+        No thread is started to wait in: when the process is exiting, none can be.
+        """
+        loop = asyncio.get_running_loop()
+        over = asyncio.Event()
+        self._last = lambda: loop.call_soon_threadsafe(over.set)
+        self.stop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), within_s)
+            self.join()
+
     def stop(self) -> None:
         """End the thread when what was asked of it is done."""
         self._calls.put(None)
@@ -82,6 +97,8 @@ class Writer:
             try:
                 call = self._calls.get(timeout=max(0.0, due_at - self._now()))
                 if call is None:
+                    with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                        self._last()
                     return
                 if not call.given_up:
                     self._do(call)
