@@ -31,6 +31,7 @@ from cabrank.errors import (
     UsageError,
     UsedAfterFork,
 )
+from cabrank.executor import DispatcherExecutor
 from cabrank.handle import JobHandle
 from cabrank.inject import JobContext, context, resource
 from cabrank.intake import Intake
@@ -44,6 +45,7 @@ __all__ = [
     "App",
     "CabrankError",
     "Dispatcher",
+    "DispatcherExecutor",
     "DispatcherFailed",
     "GiveUp",
     "Handler",

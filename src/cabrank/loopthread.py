@@ -82,9 +82,18 @@ class LoopThread:
 
     def stop(self) -> None:
         """End the loop and its thread; what still runs there is cancelled."""
-        if self._pid == os.getpid() and not self._loop.is_closed():
+        if self._pid == os.getpid():
+            self.end()
+            self.join()
+
+    def end(self) -> None:
+        """Let the loop and its thread end."""
+        if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._end)
-            self._thread.join()
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
 
     # ------------------------------------------------------------------------------------------------- in the loop's thread
 
