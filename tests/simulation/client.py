@@ -12,7 +12,7 @@ from cabrank.states import State
 from cabrank.stores.contract import Admission, Submission, Verdict
 from tests.simulation.plan import Request
 from tests.simulation.process import Process
-from tests.simulation.program import work
+from tests.simulation.program import limited, work
 from tests.simulation.record import Record
 
 Processes = list[Process]
@@ -57,7 +57,7 @@ async def _submit(process: Process, request: Request) -> list[int]:
     if more:
         return await _submit_together(process, request)
     submit = dispatcher.submit if request.patient else dispatcher.try_submit
-    handle = await submit(work, order, key=request.key, priority=request.priority, delay_s=request.delay_s)
+    handle = await submit(limited if request.limited else work, order, key=request.key, priority=request.priority, delay_s=request.delay_s)
     if request.wants_result:
         process.spawn(_learn(process, handle))
     return [handle.number]
@@ -66,7 +66,7 @@ async def _submit(process: Process, request: Request) -> list[int]:
 async def _submit_together(process: Process, request: Request) -> list[int]:
     """As a front does that answers by callback."""
     dispatcher = process.dispatcher
-    jobs = dispatcher.drafts.together(work.each(request.orders), Options(priority=request.priority))
+    jobs = dispatcher.drafts.together((limited if request.limited else work).each(request.orders), Options(priority=request.priority))
     answered: asyncio.Future[Admission | CabrankError] = asyncio.get_running_loop().create_future()
     dispatcher.enter(Submission(jobs=jobs, key=request.key, digest=request.token.encode()), answered.set_result)
     answer = await answered

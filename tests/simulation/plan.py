@@ -38,6 +38,8 @@ class Order(msgspec.Struct, frozen=True):
     token: str
     acts: tuple[Act, ...]
     run_s: float
+    customer: str = ""
+    """The key of its limit, if it is sent to the handler that has one."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     delay_s: float
     wants_result: bool
+    limited: bool
+    """Whether it goes to the handler that has a limit."""
     meddles: bool
     """Whether somebody cancels the job a while after its acknowledgement, and perhaps reopens it."""
 
@@ -90,7 +94,7 @@ def draw(seed: int) -> Plan:
         seed=seed,
         settings=settings,
         processes=rng.choice((1, 2, 3)),
-        requests=tuple(_request(rng, number, storm_s) for number in range(rng.randint(4, 24))),
+        requests=tuple(_limited(_request(rng, number, storm_s), seed) for number in range(rng.randint(4, 24))),
         storm_s=storm_s,
         faults=_faults(rng),
         fates=fates,
@@ -120,8 +124,18 @@ def _request(rng: Random, number: int, storm_s: float) -> Request:
         priority=rng.choice((5, 5, 0, 9)),
         delay_s=rng.choice((0.0, 0.0, 0.0, 0.7)),
         wants_result=rng.random() < 0.4,
+        limited=False,
         meddles=rng.random() < 0.15,
     )
+
+
+def _limited(request: Request, seed: int) -> Request:
+    """The request, perhaps to the handler that has a limit: in half of the runs half of them."""
+    rng = Random(f"{seed} {request.token} limited")
+    if seed % 2 or rng.random() < 0.5:
+        return request
+    orders = tuple(msgspec.structs.replace(order, customer=rng.choice("aab")) for order in request.orders)
+    return msgspec.structs.replace(request, orders=orders, limited=True)
 
 
 def _order(rng: Random, token: str) -> Order:

@@ -17,12 +17,14 @@ import msgspec
 from cabrank import Dispatcher
 from cabrank.committer import Answered, Committer
 from cabrank.job import Lease, Settlement
-from cabrank.policy import Interrupted, Outcome
+from cabrank.policy import Interrupted, Limit, Outcome
 from cabrank.pool import WorkerPool
 from cabrank.queue import JobQueue
 from cabrank.settings import Bound, Settings
+from cabrank.states import Cause
 from cabrank.stores.contract import STORED, Admission, Returned, Submission, Turn, Want
 from cabrank.stores.memory import Ledger, MemoryStore
+from cabrank.stores.memory.lines import Lines
 from tests.simulation.world import simulate
 
 MOST_SEEDS = 100
@@ -90,7 +92,7 @@ def _ack_before_commit() -> AbstractContextManager[object]:
     return patch.object(Committer, "offer", offer_and_answer)
 
 
-def _ignore(_answer: object) -> None:
+def _ignore(*_said: object) -> None:
     pass
 
 
@@ -157,6 +159,38 @@ def _suspect_in_company() -> AbstractContextManager[object]:
     return patch.object(JobQueue, "want", want_as_if_alone)
 
 
+def _slot_not_freed() -> AbstractContextManager[object]:
+    """A limited job that is tried again goes on counting as one that runs."""
+    ended, put_back = Lines.ended, Ledger._put_back
+
+    def put_back_as_running(self: Ledger, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
+        with patch.object(Lines, "ended", _ignore) if cause is Cause.RETRIED else patch.object(Lines, "ended", ended):
+            put_back(self, lease, cause, after_s, error)
+
+    return patch.object(Ledger, "_put_back", put_back_as_running)
+
+
+def _limit_does_not_count() -> AbstractContextManager[object]:
+    """A limit is judged as if nothing of its key ran."""
+    judge = Limit.open
+
+    def judge_as_first(self: Limit, *, running: int, full_at: float, now: float, most: int) -> int:
+        del running
+        return judge(self, running=0, full_at=full_at, now=now, most=most)
+
+    return patch.object(Limit, "open", judge_as_first)
+
+
+def _starts_cost_nothing() -> AbstractContextManager[object]:
+    """The bucket of a rate is always full."""
+
+    def spend_nothing(self: Limit, *, full_at: float, now: float, jobs: int) -> float:
+        del self, now, jobs
+        return full_at
+
+    return patch.object(Limit, "spend", spend_nothing)
+
+
 BUGS = (
     Bug("no fence", _no_fence),
     Bug("ack before commit", _ack_before_commit),
@@ -165,6 +199,9 @@ BUGS = (
     Bug("an unbounded queue", _unbounded),
     Bug("a turn sent again is done again", _turn_done_twice),
     Bug("a suspect runs beside others", _suspect_in_company),
+    Bug("a retry keeps its place in a limit", _slot_not_freed),
+    Bug("a limit does not count what runs", _limit_does_not_count),
+    Bug("a start costs no rate", _starts_cost_nothing),
 )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from cabrank import App, GiveUp, JobContext, Retry, Snooze, TryAgain, context
+from cabrank import App, GiveUp, JobContext, Limit, Retry, Snooze, TryAgain, context
 from tests.simulation.loop import LIFE
 from tests.simulation.plan import Act, Order
 from tests.simulation.process import Process
 
 ATTEMPTS = 3
 TIMEOUT_S = 0.6
+LIMIT = Limit(running=2, per_s=5, burst=3, key=lambda order: order.customer)
 
 app = App()
 retry = Retry(attempts=ATTEMPTS, base_s=0.2, factor=2.0, cap_s=0.5)
@@ -23,6 +24,16 @@ class Broken(Exception):
 @app.job(queue="work", timeout_s=TIMEOUT_S, retry=retry)
 async def work(order: Order, *, job: JobContext = context()) -> int:
     """Do what the order says for this attempt."""
+    return await _work(order, job)
+
+
+@app.job(queue="work", timeout_s=TIMEOUT_S, retry=retry, limit=LIMIT)
+async def limited(order: Order, *, job: JobContext = context()) -> int:
+    """The same, as far as the limit lets it."""
+    return await _work(order, job)
+
+
+async def _work(order: Order, job: JobContext) -> int:
     process = _process()
     act = order.acts[min(job.attempt, len(order.acts)) - 1]
     with process.runs("work", job):

@@ -18,10 +18,11 @@ from cabrank.states import UNFINISHED
 from cabrank.stores.memory import Ledger
 from tests.simulation.client import client
 from tests.simulation.clock import VirtualClock
+from tests.simulation.limits import LimitWatch
 from tests.simulation.loop import Deadlock, SimulatedLoop
 from tests.simulation.plan import Fate, Plan, draw
 from tests.simulation.process import Process
-from tests.simulation.program import app
+from tests.simulation.program import LIMIT, app
 from tests.simulation.record import Record
 from tests.simulation.watch import Watch
 
@@ -94,6 +95,7 @@ class _World:
         bound = plan.settings.max_queue
         assert isinstance(bound, int)
         self._watch = Watch(ledger, self.record, bound=bound)
+        LimitWatch(ledger, self.record, LIMIT)
         self._processes = [
             Process(f"p{number}", app, ledger, self.record, loop=loop, settings=plan.settings, rng=Random(plan.seed * 10 + number))
             for number in range(1, plan.processes + 1)

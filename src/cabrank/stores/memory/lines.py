@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 
 import msgspec
@@ -54,6 +54,9 @@ class Lines:
     def __bool__(self) -> bool:
         """Whether any job has a limit."""
         return bool(self._lines)
+
+    def __iter__(self) -> Iterator[Line]:
+        return iter(self._lines.values())
 
     def of(self, job: Job) -> Line | None:
         """The line of a job, if it has one."""
