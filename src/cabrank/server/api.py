@@ -36,7 +36,7 @@ class Api:
         self._posting = Posting(reception)
         self._jobs = JobDesk(reception.dispatcher)
         self._queues = QueueDesk(reception.dispatcher)
-        self._description = describe(reception.dispatcher.app)
+        self._descriptions: dict[str, bytes] = {}  # by the path below which this is mounted
 
     def asgi(self) -> Starlette:
         """The application."""
@@ -77,8 +77,10 @@ class Api:
 
     async def _describe(self, request: Request) -> Response:
         """What there is, for programs."""
-        del request
-        return Response(self._description, media_type=JSON.decode())
+        root = str(request.scope.get("root_path", ""))
+        if root not in self._descriptions:
+            self._descriptions = {root: describe(self._dispatcher.app, root)}
+        return Response(self._descriptions[root], media_type=JSON.decode())
 
     async def _metrics(self, request: Request) -> Response:
         del request

@@ -80,8 +80,8 @@ KEY: Mapping[str, Any] = {
 }
 
 
-def describe(app: App) -> bytes:
-    """The description of a server of `app`, as JSON."""
+def describe(app: App, root: str = "") -> bytes:
+    """The description of a server of `app`, as JSON. `root` is the path below which it is mounted."""
     schemas = Schemas([*_wires(app), Problem, *VIEWS])
     paths: dict[str, dict[str, Any]] = {}
     for path, method, operation in _operations(app, schemas):
@@ -90,6 +90,7 @@ def describe(app: App) -> bytes:
         {
             "openapi": "3.1.0",
             "info": {"title": "cabrank", "version": cabrank.__version__, "description": cabrank.__doc__},
+            "servers": [{"url": root or "/"}],
             "paths": paths,
             "security": [{}, {"token": []}],
             "components": {
