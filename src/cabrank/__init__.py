@@ -36,6 +36,7 @@ from cabrank.handle import JobHandle
 from cabrank.inject import JobContext, context, resource
 from cabrank.intake import Intake
 from cabrank.policy import GiveUp, Limit, Retry, Snooze, TryAgain
+from cabrank.results import Mapped, Results, as_completed
 from cabrank.settings import Settings
 from cabrank.states import State
 
@@ -60,6 +61,7 @@ __all__ = [
     "Jobs",
     "KeyReused",
     "Limit",
+    "Mapped",
     "NeverFits",
     "NotEntered",
     "PayloadInvalid",
@@ -70,6 +72,7 @@ __all__ = [
     "RegistrationError",
     "ResourceFailed",
     "ResultGone",
+    "Results",
     "Retry",
     "SettingError",
     "Settings",
@@ -84,6 +87,7 @@ __all__ = [
     "Unsuccessful",
     "UsageError",
     "UsedAfterFork",
+    "as_completed",
     "context",
     "resource",
 ]

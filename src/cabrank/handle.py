@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, Generic, TypeVar, cast, overload
@@ -21,6 +22,7 @@ R = TypeVar("R")
 
 RETURNED_NONE = Settlement(0, 0, Cause.RETURNED)
 """What a handle learns of such a run: it knows the rest."""
+ASKED = 1_000  # handles that the store is asked about at a time
 
 
 class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
@@ -81,6 +83,15 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
         """Its job has ended."""
         self._settlement = settlement
 
+    @property
+    def owner(self) -> Handles:
+        """Where its outcome comes from."""
+        return self._handles
+
+    def expect(self) -> asyncio.Future[Settlement]:
+        """Done when its job has ended; see `Handles.expect`."""
+        return self._handles.expect(self.number)
+
     def __repr__(self) -> str:
         return f"<job {self.id}>"
 
@@ -98,7 +109,9 @@ class Handles:
         self._live: dict[int, JobHandle[Any] | weakref.ref[JobHandle[Any]]] = {}
         self._waiting: dict[int, list[asyncio.Future[Settlement]]] = {}
         self._new: set[int] = set()  # who began to wait and was not asked for yet
-        self._over: Exception | None = None
+        self._round: deque[int] = deque()  # whom the store is still to be asked about before all are asked about again
+        self.over: Exception | None = None
+        """Why there are no outcomes from here any more, None while there are."""
 
     def hold(self, number: int, codec: PayloadCodec, bare: bool) -> JobHandle[Any]:  # noqa: FBT001 -- a fact, not a choice
         """A handle for a job that was submitted just now; `bare` if no app registered what it calls."""
@@ -162,7 +175,7 @@ class Handles:
 
     def fail(self, error: Exception) -> None:
         """Tell everybody who waits, or will, that there will be no outcome from here."""
-        self._over = self._over or error
+        self.over = self.over or error
         for number in tuple(self._waiting):
             self._refuse(number, error)
 
@@ -187,20 +200,28 @@ class Handles:
                     raise self._held(handle.number, record.error)
                 if record.state not in UNFINISHED:
                     return _settlement_of(record)
-        if self._over is not None:
-            raise self._over
+        if self.over is not None:
+            raise self.over
+        return await self.expect(handle.number)
+
+    def expect(self, number: int) -> asyncio.Future[Settlement]:
+        """Done when a job that has not ended has; failed if nobody can tell any more. Cancel it to wait no longer."""
         waiter: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(handle.number, []).append(waiter)
-        self._new.add(handle.number)
-        try:
-            return await waiter
-        finally:
-            waiters = self._waiting.get(handle.number, [])
-            if waiter in waiters:
-                waiters.remove(waiter)
-                if not waiters:
-                    self._waiting.pop(handle.number, None)
-            self._new.discard(handle.number)
+        if self.over is not None:
+            waiter.set_exception(self.over)
+            return waiter
+        self._waiting.setdefault(number, []).append(waiter)
+        self._new.add(number)
+        waiter.add_done_callback(lambda waiter: self._forget(number, waiter))
+        return waiter
+
+    def _forget(self, number: int, waiter: asyncio.Future[Settlement]) -> None:
+        waiters = self._waiting.get(number, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                self._waiting.pop(number, None)
+        self._new.discard(number)
 
     def new_waiters(self) -> Collection[int]:
         """The jobs that somebody began to wait for since the last call."""
@@ -208,11 +229,26 @@ class Handles:
         return new
 
     async def look_elsewhere(self, ended: Collection[int] | None = None) -> None:
-        """Ask the store about jobs that another process may have run: those that `ended`, None: all that somebody waits for."""
-        mine = self._waiting if ended is None else [number for number in ended if number in self._waiting or number in self._live]
-        if not mine:
+        """Ask the store about jobs that another process may have run: those that `ended`, None: the next thousand that are waited for."""
+        if ended is not None:
+            await self._ask_all([number for number in ended if number in self._waiting or number in self._live])
             return
-        asked = tuple(mine)  # more may come while the store looks
+        if not self._round:
+            self._round.extend(self._waiting)
+        if self._round:
+            await self._ask([self._round.popleft() for _ in range(min(ASKED, len(self._round)))])
+
+    async def ask(self, numbers: Sequence[int]) -> None:
+        """Ask the store once about jobs that `expect` was called for and that may have ended before: handles of a bulk submit."""
+        await self.caught_up()
+        with contextlib.suppress(StoreUnavailable):  # then the duty that looks elsewhere asks again
+            await self._ask_all([number for number in numbers if number not in self._live])
+
+    async def _ask_all(self, numbers: Sequence[int]) -> None:
+        for begin in range(0, len(numbers), ASKED):
+            await self._ask(numbers[begin : begin + ASKED])
+
+    async def _ask(self, asked: Sequence[int]) -> None:
         records = await self.store.find(asked)
         self._learn(records.values())
         for number in asked:
@@ -252,7 +288,10 @@ def _result_of(id: str, settlement: Settlement, codec: PayloadCodec | None, *, b
         case _:
             if bare and settlement.failure is not None:
                 raise settlement.failure
-            raise JobFailed(id, settlement.reason, settlement.error) from settlement.failure
+            failed = JobFailed(id, settlement.reason, settlement.error)
+            if settlement.failure is None and settlement.error:  # raised in another process: its traceback is text
+                failed.add_note(settlement.error)
+            raise failed from settlement.failure
 
 
 class JobHandles(Sequence[JobHandle[R]]):

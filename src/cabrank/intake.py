@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from itertools import groupby, islice
-from operator import attrgetter
 from random import Random
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
 import msgspec
 
+from cabrank.admitting import accepted, parts_of, pass_on, queue_of, size_of
 from cabrank.app import App
 from cabrank.block import Block, first_id
 from cabrank.clock import Clock, SystemClock
+from cabrank.codec import PayloadCodec
 from cabrank.committer import Answered
 from cabrank.drafts import PLAIN, Drafts, Options
 from cabrank.engine import Engine
-from cabrank.errors import CabrankError, DispatcherFailed, KeyReused, NeverFits, QueueFull, SettingError
+from cabrank.errors import CabrankError, DispatcherFailed, NeverFits, SettingError
 from cabrank.handle import JobHandle, JobHandles
 from cabrank.job import Job, check_key, digest_of, number_of
 from cabrank.queue import RUNNING_IN
+from cabrank.results import Feed, Results, Submitted
 from cabrank.settings import Bound, Kind, PerQueue, Settings, load
 from cabrank.stores import open_url
-from cabrank.stores.contract import STORED, TURN_BYTES, Admission, InspectedStore, Submission, Verdict
+from cabrank.stores.contract import STORED, TURN_BYTES, Admission, InspectedStore, Submission
 from cabrank.way import Take, Way, no_way
 
 R = TypeVar("R")
@@ -33,6 +36,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 CHUNK = 1_000  # jobs of a bulk submit that are admitted together: the next chunk is encoded while one is committed
+
+AHEAD = 4  # jobs for each worker that a map submits before their results are taken: the workers stay busy while some are read
 
 
 class When(TypedDict, total=False):
@@ -153,16 +158,61 @@ class Intake:
                 await self.engine.ids.refill()
             jobs = self.drafts.many(handler, function, batch, options)
             blocks.append(range(first := first_id(jobs), first + len(jobs)))
-            for part in _parts(jobs, min(TURN_BYTES, max(1, bound.bytes // 4))):
-                submission, size = Submission(jobs=part), _size(part)
+            for part in parts_of(jobs, min(TURN_BYTES, max(1, bound.bytes // 4))):
+                submission, size = Submission(jobs=part), size_of(part)
                 committed = None if self._taken(submission, size) else self._offered(submission, size, patient=True)
                 if before is not None:
-                    _accepted(await before, "")
+                    accepted(await before, "")
                 before = committed
         if before is not None:
-            _accepted(await before, "")
+            accepted(await before, "")
         handles: JobHandles[Any] = JobHandles(blocks, self.engine.handles, codec=handler.codec, bare=self.drafts.is_bare(handler))
         return handles
+
+    @overload
+    def map(
+        self,
+        function: Callable[[T], Coroutine[Any, Any, R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        ahead: int | None = None,
+        **when: Unpack[When],
+    ) -> Results[T, R]: ...
+    @overload
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *, ahead: int | None = None, **when: Unpack[When]
+    ) -> Results[T, R]: ...
+    def map(
+        self, function: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], *, ahead: int | None = None, **when: Unpack[When]
+    ) -> Results[Any, Any]:
+        """Submit one call of `function` for each of `items` and give out the results, in the items' order.
+
+        `items` is read as it is needed: never more than `ahead` jobs are submitted whose results were not taken yet (default: four
+        for each worker). Nothing begins before the first result is asked for. See `Results` for what failures do, and leaving early.
+
+        Raises:
+            What `submit` raises, where the results are taken.
+        """
+        return Results(self._feed(function, items, ahead, when, ordered=True))
+
+    @overload
+    def map_unordered(
+        self,
+        function: Callable[[T], Coroutine[Any, Any, R]],
+        items: Iterable[T] | AsyncIterable[T],
+        *,
+        ahead: int | None = None,
+        **when: Unpack[When],
+    ) -> Results[T, R]: ...
+    @overload
+    def map_unordered(
+        self, function: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *, ahead: int | None = None, **when: Unpack[When]
+    ) -> Results[T, R]: ...
+    def map_unordered(
+        self, function: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], *, ahead: int | None = None, **when: Unpack[When]
+    ) -> Results[Any, Any]:
+        """As `map`, but each result as soon as it is there: one slow job holds up no other. `Results.each` says whose it is."""
+        return Results(self._feed(function, items, ahead, when, ordered=False))
 
     def handle(self, id: str) -> JobHandle[Any]:
         """The handle of a job by its id; nothing is asked of the store yet.
@@ -178,7 +228,7 @@ class Intake:
 
         `answered` is called once with the admission or an error, perhaps before this returns.
         """
-        size = _size(submission.jobs)
+        size = size_of(submission.jobs)
         if self.engine.closed is not None:
             answered(self.engine.closed)
         elif (never := self._never_fits(submission, size)) is not None:
@@ -235,6 +285,49 @@ class Intake:
         self._function, self._take = function, Way(function, handler, self.drafts, self.engine).take
         return self._take
 
+    def _feed(
+        self, function: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], ahead: int | None, when: When, *, ordered: bool
+    ) -> Feed[Any, Any]:
+        handler = self.drafts.handler_of(function)
+        options = Options(**when) if when else PLAIN
+        bound = self.settings.bound_of(handler.queue, self.engine.store.capabilities.bound)
+        most = max(1, bound.jobs // 4)  # what is submitted together finds room while others submit too
+
+        async def submit(batch: list[Any]) -> Iterable[Submitted]:
+            self.engine.check_open()
+            if not self.engine.ids.enough(len(batch)):
+                await self.engine.ids.refill()
+            jobs = self.drafts.many(handler, function, batch, options)
+            parts = parts_of(jobs, min(TURN_BYTES, max(1, bound.bytes // 4)))
+            return [self._held(part, handler.codec, bare=self.drafts.is_bare(handler)) for part in parts]
+
+        def start(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+            self.engine.check_open()
+            return self.engine.root.start(work(), name="map")
+
+        workers = self.settings.workers_of(handler.queue, handler.kind, os.cpu_count() or 1)
+        feed: Feed[Any, Any] = Feed(
+            items,
+            submit,
+            ahead=AHEAD * workers if ahead is None else ahead,
+            chunk=most,
+            ordered=ordered,
+            handles=self.engine.handles,
+            start=start,
+        )
+        return feed
+
+    def _held(self, jobs: Sequence[Job], codec: PayloadCodec, *, bare: bool) -> Submitted:
+        """Offer jobs to the store, with a handle for each that keeps its outcome."""
+        first = first_id(jobs)
+        handles = [self.engine.handles.hold(id, codec, bare=bare) for id in range(first, first + len(jobs))]
+        submission, size = Submission(jobs=jobs), size_of(jobs)
+        if self._taken(submission, size):
+            return Submitted(handles, None)
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._offered(submission, size, patient=True).add_done_callback(partial(pass_on, stored))
+        return Submitted(handles, stored)
+
     async def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], key: str, when: When, *, patient: bool) -> JobHandle[Any]:
         self.engine.check_open()
         drafts = self.drafts
@@ -251,7 +344,7 @@ class Intake:
             return handle
         first = job.id
         try:
-            first = _accepted(await self._offered(submission, len(job.payload), patient=patient), key)
+            first = accepted(await self._offered(submission, len(job.payload), patient=patient), key)
         finally:
             if first:  # refused, or there before and perhaps ended long ago
                 self.engine.handles.drop(job.id)
@@ -262,7 +355,7 @@ class Intake:
         if len(submission.jobs) <= self._least.jobs and size <= self._least.bytes:
             return None
         default = self.engine.store.capabilities.bound
-        for queue, jobs in groupby(sorted(submission.jobs, key=_queue), key=_queue):
+        for queue, jobs in groupby(sorted(submission.jobs, key=queue_of), key=queue_of):
             sizes = [len(job.payload) for job in jobs]
             bound = self.settings.bound_of(queue, default)
             if len(sizes) > bound.jobs or sum(sizes) > bound.bytes:
@@ -280,7 +373,7 @@ class Intake:
         queue = jobs.queue if isinstance(jobs, Block) else jobs[0].queue
         if submission.key or engine.committer.in_line(queue):
             return False
-        if not isinstance(jobs, Block) and len(jobs) > 1 and len(set(map(_queue, jobs))) > 1:
+        if not isinstance(jobs, Block) and len(jobs) > 1 and len(set(map(queue_of, jobs))) > 1:
             return False  # room in several queues: the turn judges all or none
         if not engine.store.take_room(queue, len(jobs), size):
             return False
@@ -301,41 +394,3 @@ class Intake:
         may_wait = patient and RUNNING_IN.get() != submission.jobs[0].queue
         self.engine.committer.offer(submission, answered, patient=may_wait, size=size, wanted=lambda: not future.cancelled())
         return future
-
-
-_queue = attrgetter("queue")
-
-
-def _size(jobs: Sequence[Job]) -> int:
-    if isinstance(jobs, Block):
-        return jobs.size
-    return len(jobs[0].payload) if len(jobs) == 1 else sum([len(job.payload) for job in jobs])
-
-
-def _parts(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
-    """The jobs in parts of at most `size` bytes of payload, at least one job each."""
-    if _size(jobs) <= size:
-        yield jobs
-        return
-    first, taken = 0, 0
-    for position, job in enumerate(jobs):
-        taken += len(job.payload)
-        if taken > size and position > first:
-            yield jobs[first:position]
-            first, taken = position, len(job.payload)
-    yield jobs[first:]
-
-
-def _accepted(admission: Admission, key: str) -> int:
-    """The id that the submission got before, 0 if it is new."""
-    match admission.verdict:
-        case Verdict.STORED:
-            return 0
-        case Verdict.REPEATED:
-            return admission.first_id
-        case Verdict.KEY_REUSED:
-            raise KeyReused(key)
-        case Verdict.FULL:
-            own = RUNNING_IN.get() == admission.queue
-            advice = "a job of this queue cannot wait for room that only its own pool can make; give it more room or submit from outside"
-            raise QueueFull(admission.queue, admission.bound, *([advice] if own else []))

@@ -56,6 +56,7 @@ async def test_all_who_wait_for_one_job_are_told(handles: Handles) -> None:
         await asyncio.sleep(0)
         handles.settled({}, [Settlement(7, 1, Cause.RETURNED, value="x")])
     assert waiters[0].cancelled()
+    assert not handles.new_waiters(), "nobody is left to be asked for"
     assert [waiter.result() for waiter in waiters[1:]] == ["x", "x"]
 
 

@@ -1,6 +1,6 @@
 """What a submit takes is what the handler takes, and what comes back is what the handler returns."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import assert_type
 
 import msgspec
@@ -44,6 +44,20 @@ async def submitting(dispatcher: cabrank.Dispatcher) -> None:
     assert_type(await dispatcher.submit_many(upload, [Payload("a")]), Sequence[cabrank.JobHandle[int]])
     assert_type(await dispatcher.submit_many(blocking, (number for number in range(3))), Sequence[cabrank.JobHandle[float]])
     assert_type((await dispatcher.submit_many(upload, []))[0], cabrank.JobHandle[int])
+
+
+async def mapping(dispatcher: cabrank.Dispatcher, payloads: AsyncIterator[Payload]) -> None:
+    assert_type([length async for length in dispatcher.map(upload, [Payload("a")])], list[int])
+    assert_type([half async for half in dispatcher.map_unordered(blocking, range(3), ahead=8, priority=0)], list[float])
+    assert_type([length async for length in dispatcher.map(upload, payloads)], list[int])
+    assert_type(dispatcher.map(bare, ["x"]), cabrank.Results[str, bytes])
+    async for mapped in dispatcher.map(upload, [Payload("a")]).each():
+        assert_type(mapped, cabrank.Mapped[Payload, int])
+        assert_type(await mapped.result(), int)
+    async for handle in cabrank.as_completed(await dispatcher.submit_many(upload, [Payload("a")])):
+        assert_type(handle, cabrank.JobHandle[int])
+    dispatcher.map(upload, [3])  # error: arg-type reportArgumentType reportCallIssue
+    dispatcher.map(upload, [Payload("a")], ordered=True)  # error: call-overload reportCallIssue
 
 
 async def refused(dispatcher: cabrank.Dispatcher) -> None:
