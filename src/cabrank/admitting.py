@@ -51,7 +51,7 @@ def accepted(admission: Admission, key: str) -> int:
     match admission.verdict:
         case Verdict.STORED:
             return 0
-        case Verdict.REPEATED:
+        case Verdict.REPEATED | Verdict.UNIQUE:
             return admission.first_id
         case Verdict.KEY_REUSED:
             raise KeyReused(key)

@@ -356,8 +356,9 @@ class Committer:
                 continue
             if admission.verdict is Verdict.STORED:
                 stored.append(offer.submission.jobs)
-            else:
-                self._counters.refused += admission.verdict is not Verdict.REPEATED
+            if admission.replaced:
+                self._settled({}, admission.cancelled)
+            self._counters.refused += admission.verdict.refused
             answers.append((offer.answered, admission))
         if answers:  # behind the next turn's start: while that is on its way to disk, these go out
             asyncio.get_running_loop().call_soon(_answer, answers)

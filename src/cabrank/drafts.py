@@ -14,20 +14,24 @@ from cabrank.codec import UNENCODABLE
 from cabrank.depth import DEEPEST, is_too_deep
 from cabrank.errors import PayloadInvalid, PayloadTooLarge, RegistrationError, SettingError
 from cabrank.ids import Ids
-from cabrank.job import DEFAULT_PRIORITY, LIMIT_KEY_LIMIT, PRIORITIES, Job
+from cabrank.job import DEFAULT_PRIORITY, LIMIT_KEY_LIMIT, PRIORITIES, Conflict, Job, check_key, check_tags
 from cabrank.settings import Kind, Settings
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What a submitter may say about jobs: when they are due, how urgent they are, after when nobody wants them.
+    """What a submitter may say about jobs: when they are due, how urgent they are, after when nobody wants them, how they are tagged.
 
-    `delay_s` and `deadline_s` are seconds from now; `due_at` is a moment. `priority` is 0 (first) to 9 (last).
+    `delay_s` and `deadline_s` are seconds from now; `due_at` is a moment. `priority` is 0 (first) to 9 (last). At most one waiting
+    job of a handler has the same `unique` key; `on_conflict` says what becomes of a second one, see `Conflict`.
     """
 
     delay_s: float | None = None
     due_at: float | None = None
     priority: int | None = None
     deadline_s: float | None = None
+    tags: Sequence[str] = ()
+    unique: str | None = None
+    on_conflict: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -43,6 +47,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 raise SettingError(f"{name} must not be negative, it is {seconds:g}")
         if self.priority is not None and self.priority not in PRIORITIES:
             raise SettingError(f"priority is 0 (first) to 9 (last), not {self.priority}")
+        if self.unique is not None:
+            check_key(self.unique, "a unique key")
+        elif self.on_conflict is not None:
+            raise SettingError("on_conflict is for jobs with a unique key: give unique too")
+        if self.on_conflict is not None and self.on_conflict not in list(Conflict):
+            raise SettingError(f"on_conflict is {', '.join(Conflict)}, not {self.on_conflict!r}")
 
 
 PLAIN = Options()
@@ -225,7 +235,11 @@ class Drafts:
         due_at = options.due_at or (now + options.delay_s if options.delay_s else 0.0)
         deadline_at = 0.0 if options.deadline_s is None else now + options.deadline_s
         priority = DEFAULT_PRIORITY if options.priority is None else options.priority
-        return [msgspec.structs.replace(job, due_at=due_at, deadline_at=deadline_at, priority=priority) for job in jobs]
+        tags, unique = check_tags(options.tags), options.unique or ""
+        return [
+            msgspec.structs.replace(job, due_at=due_at, deadline_at=deadline_at, priority=priority, tags=tags, unique=unique)
+            for job in jobs
+        ]
 
 
 def _alike(handler: AnyHandler, payloads: Sequence[bytes], items: Sequence[object], first: int) -> list[Job]:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import groupby, islice
 from random import Random
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, Literal, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
 import msgspec
 
@@ -23,7 +23,7 @@ from cabrank.drafts import PLAIN, Drafts, Options
 from cabrank.engine import Engine
 from cabrank.errors import CabrankError, DispatcherFailed, NeverFits, SettingError
 from cabrank.handle import JobHandle, JobHandles
-from cabrank.job import Job, check_key, digest_of, number_of
+from cabrank.job import Conflict, Job, check_key, digest_of, number_of
 from cabrank.queue import RUNNING_IN
 from cabrank.results import Feed, Results, Submitted
 from cabrank.settings import Bound, Kind, PerQueue, Settings, load
@@ -47,6 +47,14 @@ class When(TypedDict, total=False):
     due_at: float | None
     priority: int | None
     deadline_s: float | None
+    tags: Sequence[str]
+
+
+class Once(When, total=False):
+    """The options of submitting one job."""
+
+    unique: str | None
+    on_conflict: Literal["skip", "debounce", "replace"] | None
 
 
 class Intake:
@@ -88,16 +96,19 @@ class Intake:
 
     @overload
     async def submit(
-        self, function: Callable[[*Ts], Coroutine[Any, Any, R]], *args: *Ts, key: str = "", **when: Unpack[When]
+        self, function: Callable[[*Ts], Coroutine[Any, Any, R]], *args: *Ts, key: str = "", **when: Unpack[Once]
     ) -> JobHandle[R]: ...
     @overload
-    async def submit(self, function: Callable[[*Ts], R], *args: *Ts, key: str = "", **when: Unpack[When]) -> JobHandle[R]: ...
-    async def submit(self, function: Callable[[*Ts], Any], *args: *Ts, key: str = "", **when: Unpack[When]) -> JobHandle[Any]:
+    async def submit(self, function: Callable[[*Ts], R], *args: *Ts, key: str = "", **when: Unpack[Once]) -> JobHandle[R]: ...
+    async def submit(self, function: Callable[[*Ts], Any], *args: *Ts, key: str = "", **when: Unpack[Once]) -> JobHandle[Any]:
         """Submit one call of `function`; waits for room. What comes back is committed, as safely as the store promises.
 
         `function` is a handler of the app; with a store in memory, any callable. `delay_s` or `due_at` says when it is due,
         `priority` 0 (first) to 9 (last), `deadline_s` after how many seconds it is not worth starting. The same `key` with the
-        same arguments again, within `receipts_s`, gives the first job and adds nothing. Cancelled while it waits for room, it
+        same arguments again, within `receipts_s`, gives the first job and adds nothing. `unique` is another thing: a key of which at
+        most one job waits; if one does, `on_conflict` says what happens: `skip` (the default) gives that job, `debounce` also moves its
+        due time to the new one's, `replace` cancels it and stores the new one. Beside a job that runs, `skip` gives that one, the
+        others store the new job. `tags` are kept with the job, for people. Cancelled while it waits for room, it
         stores nothing; cancelled while its turn is on the way, that is unknown, and a `key` makes doing it again safe.
 
         Raises:
@@ -115,11 +126,11 @@ class Intake:
 
     @overload
     async def try_submit(
-        self, function: Callable[[*Ts], Coroutine[Any, Any, R]], *args: *Ts, key: str = "", **when: Unpack[When]
+        self, function: Callable[[*Ts], Coroutine[Any, Any, R]], *args: *Ts, key: str = "", **when: Unpack[Once]
     ) -> JobHandle[R]: ...
     @overload
-    async def try_submit(self, function: Callable[[*Ts], R], *args: *Ts, key: str = "", **when: Unpack[When]) -> JobHandle[R]: ...
-    async def try_submit(self, function: Callable[[*Ts], Any], *args: *Ts, key: str = "", **when: Unpack[When]) -> JobHandle[Any]:
+    async def try_submit(self, function: Callable[[*Ts], R], *args: *Ts, key: str = "", **when: Unpack[Once]) -> JobHandle[R]: ...
+    async def try_submit(self, function: Callable[[*Ts], Any], *args: *Ts, key: str = "", **when: Unpack[Once]) -> JobHandle[Any]:
         """As `submit`, but never waits for room.
 
         Raises:
@@ -328,16 +339,19 @@ class Intake:
         self._offered(submission, size, patient=True).add_done_callback(partial(pass_on, stored))
         return Submitted(handles, stored)
 
-    async def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], key: str, when: When, *, patient: bool) -> JobHandle[Any]:
+    async def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], key: str, when: Once, *, patient: bool) -> JobHandle[Any]:
         self.engine.check_open()
         drafts = self.drafts
         handler = drafts.handler_of(function)
         if not self.engine.ids.enough(1):
             await self.engine.ids.refill()
-        job = drafts.job(handler, function, args, Options(**when) if when else PLAIN)
+        options = Options(**when) if when else PLAIN
+        job = drafts.job(handler, function, args, options)
         if key:
             check_key(key)
         submission = Submission(jobs=(job,), key=key, digest=digest_of(job.handler, job.payload) if key else b"")
+        if options.on_conflict:
+            submission = msgspec.structs.replace(submission, on_conflict=Conflict(options.on_conflict))
         bare = job.function is not None
         handle = self.engine.handles.hold(job.id, handler.codec, bare)  # now, for the job may end before its answer comes
         if self._taken(submission, len(job.payload)):
@@ -371,7 +385,7 @@ class Intake:
             return False
         jobs, engine = submission.jobs, self.engine
         queue = jobs.queue if isinstance(jobs, Block) else jobs[0].queue
-        if submission.key or engine.committer.in_line(queue):
+        if submission.key or submission.unique or engine.committer.in_line(queue):
             return False
         if not isinstance(jobs, Block) and len(jobs) > 1 and len(set(map(queue_of, jobs))) > 1:
             return False  # room in several queues: the turn judges all or none

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from random import Random
 
 import msgspec
@@ -16,6 +17,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME = re.compile(NAME_PATTERN)  # handlers, queues, tags: what may stand in a URL, a file name and a metric's label
 PRIORITIES = range(10)
 LIMIT_KEY_LIMIT = 256  # characters of a limit's key: it names a customer or a host, and is indexed
+TAGS = 16  # of one job: they are read by people
 KEY_LIMIT = 256  # characters of an idempotency key: a UUID has 36, and every key is kept for a day
 BARE = "callable"  # the handler name of jobs whose callable no app registered; they never leave the process
 DEFAULT_PRIORITY = 5  # 0 goes first, 9 last: room on both sides
@@ -23,13 +25,25 @@ DEFAULT_PRIORITY = 5  # 0 goes first, 9 last: room on both sides
 _TEXT_ID = re.compile(r"^([a-z2-7]{8})-([1-9][0-9]{0,18})$")
 
 
+class Conflict(StrEnum):
+    """What becomes of a job whose `unique` key another unfinished job of its handler has."""
+
+    SKIP = "skip"
+    """The one that is there is what the submitter gets, whether it waits, runs or is held."""
+    DEBOUNCE = "debounce"
+    """The one that waits is due when the new one would be; beside one that runs, the new one is stored."""
+    REPLACE = "replace"
+    """The one that waits is cancelled and the new one stored; beside one that runs, it is stored."""
+
+
 class Job(msgspec.Struct, frozen=True, gc=False):
     """One call to make: of `handler`, with what `payload` says. Made by whoever submits it.
 
     `id` grows with the moment of submission within a process. `payload` is JSON. `due_at` and `deadline_at` are moments (0:
-    at once, no deadline). `limit_key` names the allowance that it shares with others where its handler has a limit, else it is
-    None. `args` is the payload as it was decoded in this process, `function` a callable that has no handler; both stay in the process:
-    a store that is not in memory does not keep them.
+    at once, no deadline). `tags` are for people; `unique` is a key that at most one waiting job of the handler has. `limit_key`
+    names the allowance that it shares with others where its handler has a limit, else it is None. `args` is the payload as it was
+    decoded in this process, `function` a callable that has no handler; both stay in the process: a store that is not in memory
+    does not keep them.
     """
 
     id: int
@@ -41,6 +55,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     priority: int = DEFAULT_PRIORITY
     due_at: float = 0.0
     deadline_at: float = 0.0
+    tags: tuple[str, ...] = ()
+    unique: str = ""
     limit_key: str | None = None
 
 
@@ -88,14 +104,33 @@ def digest_of(name: str, body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=16, key=hashlib.blake2b(name.encode(), digest_size=32).digest()).digest()
 
 
-def check_key(key: str) -> None:
-    """Refuse what cannot be an idempotency key.
+def check_key(key: str, what: str = "an idempotency key") -> None:
+    """Refuse what cannot be a key.
 
     Raises:
         SettingError: it is not 1 to 256 printable ASCII characters.
     """
     if not (0 < len(key) <= KEY_LIMIT and key.isascii() and key.isprintable()):
-        raise SettingError(f"an idempotency key is 1 to {KEY_LIMIT} printable ASCII characters, not {key[:64]!r}")
+        raise SettingError(f"{what} is 1 to {KEY_LIMIT} printable ASCII characters, not {key[:64]!r}")
+
+
+def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """The tags as a job keeps them, each once.
+
+    Raises:
+        SettingError: they are too many, or one is no name.
+    """
+    if isinstance(tags, str):
+        raise SettingError(f"tags are several names, not one text: give ({tags!r},)")
+    once = tuple(dict.fromkeys(tags))
+    if len(once) > TAGS:
+        raise SettingError(f"a job has at most {TAGS} tags, not {len(once)}")
+    for tag in once:
+        if not NAME.fullmatch(tag):
+            raise SettingError(
+                f"a tag is up to 128 letters, digits, dots, dashes and underscores, a letter or digit first, not {tag[:64]!r}"
+            )
+    return once
 
 
 def new_prefix(rng: Random) -> str:

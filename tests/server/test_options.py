@@ -37,7 +37,10 @@ async def waiting(served: Served, answer: Response) -> JobRecord:
 
 
 def test_every_option_of_submit_is_one_that_callers_may_be_let_set() -> None:
-    assert set(CALLER_OPTIONS) == set(Options.__struct_fields__) == set(Submit.__struct_fields__)
+    assert set(CALLER_OPTIONS) == set(Submit.__struct_fields__)
+    assert set(Options.__struct_fields__) - set(CALLER_OPTIONS) == {"tags", "unique", "on_conflict"}, (
+        "those are set by programs alone so far"
+    )
     assert set(OPTION_HEADERS.values()) == set(CALLER_OPTIONS)
 
 

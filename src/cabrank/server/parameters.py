@@ -13,6 +13,7 @@ import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
+from cabrank.app import CALLER_OPTIONS
 from cabrank.drafts import PLAIN, Options
 from cabrank.errors import SettingError
 from cabrank.server.problems import ParameterUnusable
@@ -75,7 +76,7 @@ class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of a request that takes no parameters."""
 
 
-OPTION_HEADERS: Mapping[str, str] = {OPTION_HEADER + name.replace("_", "-"): name for name in Options.__struct_fields__}
+OPTION_HEADERS: Mapping[str, str] = {OPTION_HEADER + name.replace("_", "-"): name for name in CALLER_OPTIONS}
 
 
 def parameters_of(request: Request, kind: type[T]) -> T:
@@ -105,7 +106,7 @@ def submit_of(request: Request, allowed: Collection[str], kind: type[S]) -> tupl
                 raise ParameterUnusable(f"{name} is said twice, as a parameter and as the header {header}: leave one out")
             said[name] = request.headers[header]
     submit = _converted(said, kind)
-    given: dict[str, Any] = {name: value for name in Options.__struct_fields__ if (value := getattr(submit, name, None)) is not None}
+    given: dict[str, Any] = {name: value for name in CALLER_OPTIONS if (value := getattr(submit, name, None)) is not None}
     for name in given.keys() - set(allowed):
         raise ParameterUnusable(f"this app does not let callers set {name}; they may set {', '.join(allowed) or 'nothing'}")
     if isinstance(submit.due_at, datetime):

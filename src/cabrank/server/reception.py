@@ -183,7 +183,7 @@ def _answer(entrance: Entrance, submission: Submission, outcome: Admission | Cab
     match outcome.verdict:
         case Verdict.STORED:
             return Answer(ACCEPTED, entrance.accepted(submission.jobs[0].id, len(submission.jobs)))
-        case Verdict.REPEATED:
+        case Verdict.REPEATED | Verdict.UNIQUE:
             return Answer(ACCEPTED, entrance.accepted(outcome.first_id, outcome.count))
         case Verdict.KEY_REUSED:
             return answer_to(KeyReused(submission.key))

@@ -168,7 +168,7 @@ class JobStream:
         match admission.verdict:
             case Verdict.STORED:
                 return jobs[0].id
-            case Verdict.REPEATED:
+            case Verdict.REPEATED | Verdict.UNIQUE:
                 return admission.first_id
             case Verdict.KEY_REUSED:
                 raise KeyReused(self._key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from cabrank.errors import Fault
@@ -72,7 +74,10 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: int = 0
     crashes: int = 0
     due_at: float | msgspec.UnsetType = msgspec.UNSET
+    created_at: float | msgspec.UnsetType = msgspec.UNSET
+    started_at: float | msgspec.UnsetType = msgspec.UNSET
     changed_at: float | msgspec.UnsetType = msgspec.UNSET
+    tags: Sequence[str] = ()
     reason: str = ""
     error: str = ""
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -117,7 +122,10 @@ def job_view(record: JobRecord, prefix: str) -> JobView:
         failures=record.failures,
         crashes=record.crashes,
         due_at=record.due_at or msgspec.UNSET,
+        created_at=record.created_at or msgspec.UNSET,
+        started_at=record.started_at or msgspec.UNSET,
         changed_at=record.changed_at or msgspec.UNSET,
+        tags=record.tags,
         reason=record.reason,
         error=record.error,
         result=msgspec.Raw(record.result or b"null") if record.state is State.DONE else msgspec.UNSET,

@@ -8,15 +8,16 @@ from typing import Protocol
 
 import msgspec
 
-from cabrank.block import Leases, granted
-from cabrank.job import Job, Lease, Settlement
+from cabrank.block import Block, Leases, granted
+from cabrank.job import Conflict, Job, Lease, Settlement
 from cabrank.policy import Limit
 from cabrank.settings import Bound, Settings
-from cabrank.states import State
+from cabrank.states import Cause, State
 
 TURN_ROWS = 10_000  # rows of one turn: about 20 ms of writing, so that nobody waits longer for a reply
 TURN_BYTES = 8 * 1024 * 1024
 SUSPECT_CRASHES = 2  # a job whose processes died so often may be the cause: it runs alone, so that the next crash hits only its cause
+REPLACED = "replaced"  # the reason of a job that was cancelled for one with the same unique key
 BROWSED = 100  # jobs of a page where nothing else is said: a screen or two
 ID_BLOCK = 1 << 20  # ids that a process takes at once: one transaction a million jobs
 
@@ -27,8 +28,15 @@ class Verdict(StrEnum):
     STORED = "stored"
     REPEATED = "repeated"
     """The same key came with the same body before: `Admission.first_id` and `count` say what it made then. Nothing was added."""
+    UNIQUE = "unique"
+    """An unfinished job has the same `Job.unique`: `Admission.first_id` says which. Nothing was added."""
     KEY_REUSED = "key_reused"
     FULL = "full"
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing of it was or had been stored."""
+        return self in {Verdict.FULL, Verdict.KEY_REUSED}
 
 
 Returned = Mapping[int, Sequence[int]]
@@ -39,23 +47,41 @@ NOTHING_RETURNED: Returned = {}
 class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One request: jobs with ids in a row, admitted together or not at all. Jobs that are alike may come as a `Block`.
 
-    `key` and `digest` (of the body) make it repeatable. `has_room`: its jobs were counted by `Store.take_room` already.
+    `key` and `digest` (of the body) make it repeatable. A job with `unique` comes alone, and `on_conflict` says what becomes of it
+    beside another one. `has_room`: its jobs were counted by `Store.take_room` already.
     """
 
     jobs: Sequence[Job]
     key: str = ""
     digest: bytes = b""
     has_room: bool = False
+    on_conflict: Conflict = Conflict.SKIP
+
+    @property
+    def unique(self) -> bool:
+        """Whether its job has a unique key."""
+        return not isinstance(self.jobs, Block) and bool(self.jobs[0].unique)
+
+    @property
+    def marked(self) -> bool:
+        """Whether its jobs have tags or a unique key."""
+        return not isinstance(self.jobs, Block) and bool(self.jobs[0].unique or self.jobs[0].tags)
 
 
 class Admission(msgspec.Struct, frozen=True, gc=False):
-    """The answer to one submission. `bound` says which queue's bound refused it, in words."""
+    """The answer to one submission. `bound` says which queue's bound refused it, in words; `replaced` which job it cancelled."""
 
     verdict: Verdict
     first_id: int = 0
     count: int = 0
     queue: str = ""
     bound: str = ""
+    replaced: int = 0
+
+    @property
+    def cancelled(self) -> list[Settlement]:
+        """What became of the job that it replaced."""
+        return [Settlement(self.replaced, 0, Cause.CANCELLED, reason=REPLACED)] if self.replaced else []
 
 
 STORED = Admission(Verdict.STORED)
@@ -218,7 +244,8 @@ class Store(Protocol):
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the store says about one job.
 
-    `changed_at` is the moment of its last change of state where the store keeps it, else 0. `result` is JSON; `value` is the
+    `created_at` is the moment when it was stored, `started_at` when its last run began, `changed_at` that of its last change of state:
+    each where the store keeps it, else 0. `result` is JSON; `value` is the
     result itself where it never left the process.
     """
 
@@ -231,7 +258,10 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int = 0
     priority: int = 0
     due_at: float = 0.0
+    created_at: float = 0.0
+    started_at: float = 0.0
     changed_at: float = 0.0
+    tags: Sequence[str] = ()
     reason: str = ""
     error: str = ""
     result: bytes | None = None

@@ -132,6 +132,7 @@ def _describe(
         priority=job.priority,
         due_at=job.due_at,
         changed_at=changed_at,
+        tags=job.tags,
         reason=reason,
         error=error,
     )

@@ -16,10 +16,11 @@ from cabrank.clock import Clock
 from cabrank.job import Job, Lease, Settlement, new_prefix
 from cabrank.settings import Bound, Settings
 from cabrank.states import Cause, State, after
-from cabrank.stores.contract import ID_BLOCK, STORED, Admission, Submission, Terms, Verdict
+from cabrank.stores.contract import ID_BLOCK, REPLACED, STORED, Admission, Submission, Terms, Verdict
 from cabrank.stores.memory.kept import Kept
-from cabrank.stores.memory.line import Line
+from cabrank.stores.memory.line import Line, needed_by
 from cabrank.stores.memory.lines import Lines
+from cabrank.stores.memory.unique import Uniques
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -90,6 +91,7 @@ class Ledger:
         self.history: dict[int, History] = {}
         self.lines: dict[str, Line] = {}
         self.limited = Lines(self.still_waits)
+        self.uniques = Uniques(self._waits, debounce=self._debounce, replace=self._replace)
         """The jobs that stand in the lines of their limits instead; their queue's line counts them all the same."""
         self.receipts: OrderedDict[str, tuple[float, bytes, int, int]] = OrderedDict()
         self.holders: dict[int, Holder] = {}
@@ -132,6 +134,7 @@ class Ledger:
             self._sweep_at = now + SWEEP_S
             self.forget_shelved(self.clock.now() - self._keep_dead_s)
             self.limited.prune(now)
+            self.uniques.prune()
         for number, holder in [(n, h) for n, h in self.holders.items() if h.expires_at <= now]:
             del self.holders[number]
             for lease in leases_of(holder):
@@ -167,20 +170,28 @@ class Ledger:
             if receipt is not None and receipt[0] > self.clock.now():
                 _, digest, first_id, count = receipt
                 return Admission(Verdict.REPEATED if digest == submission.digest else Verdict.KEY_REUSED, first_id, count)
+        unique, replaced = submission.unique, None
+        if unique:
+            there = self.uniques.conflict(submission)
+            if there is not None:
+                self._remember(submission, settings, there.first_id)
+                return there
+            replaced = self.uniques.replaceable(submission)
         if not submission.has_room:
             if before is not None:
                 return before
-            needed = _needed(submission.jobs)
+            gone = None if replaced is None else self.waiting[replaced]
+            needed = needed_by(submission.jobs)
             for queue, (jobs, size) in needed.items():
                 limit = settings.bound_of(queue, bound)
                 line = self.line(queue)
-                if not line.has_room(jobs, size, limit):
+                freed = (0, 0) if gone is None else (1, len(gone.payload))
+                if not line.has_room(jobs - freed[0], size - freed[1], limit):
                     return Admission(Verdict.FULL, queue=queue, bound=f"{line.count:,} of {limit.jobs:,} jobs wait")
             for queue, (jobs, size) in needed.items():
                 self.line(queue).add(jobs, size)
-        if submission.key:
-            self._remember(submission, settings)
-        return STORED
+        self._remember(submission, settings, submission.jobs[0].id if submission.key else 0)
+        return self.uniques.admit(submission, replaced) if unique else STORED
 
     def add(self, jobs: Sequence[Job], now: float) -> None:
         """Put new jobs, whose room is counted in, into their lines."""
@@ -354,9 +365,28 @@ class Ledger:
         else:
             self._put_back(lease, Cause.CRASHED, 0.0)
 
-    def _remember(self, submission: Submission, settings: Settings) -> None:
+    def _waits(self, id: int) -> bool | None:
+        row = self.find(id)
+        if row is None or (isinstance(row, Shelved) and row.state is not State.HELD):
+            return None
+        return isinstance(row, Job)
+
+    def _debounce(self, id: int, due_at: float) -> None:
+        job, now = self.waiting[id], self.clock.now()
+        moved = msgspec.structs.replace(job, due_at=max(due_at, now))  # the old one still stands in line
+        self.stale += 1
+        self.waiting[id] = moved
+        self._stand(moved, moved.due_at, now)
+
+    def _replace(self, id: int) -> None:
+        self.cancel_waiting(id)
+        self.history[id] = msgspec.structs.replace(self.history.get(id, NEW), reason=REPLACED)
+
+    def _remember(self, submission: Submission, settings: Settings, first_id: int) -> None:
+        if not submission.key:
+            return
         until = self.clock.now() + settings.receipts_s
-        self.receipts[submission.key] = (until, submission.digest, submission.jobs[0].id, len(submission.jobs))
+        self.receipts[submission.key] = (until, submission.digest, first_id, len(submission.jobs))
         self.receipts.move_to_end(submission.key)
         while len(self.receipts) > settings.receipts:
             self.receipts.popitem(last=False)
@@ -371,14 +401,3 @@ def leases_of(holder: Holder) -> Iterator[Lease]:
 
 def _lease(id: int, held: Lease | Block) -> Lease:
     return Lease(held.job(id), 1) if isinstance(held, Block) else held
-
-
-def _needed(jobs: Sequence[Job]) -> dict[str, tuple[int, int]]:
-    """How many jobs and how many bytes they are in each queue."""
-    if isinstance(jobs, Block):
-        return {jobs.queue: (len(jobs), jobs.size)}
-    needed: dict[str, tuple[int, int]] = {}
-    for job in jobs:
-        count, size = needed.get(job.queue, (0, 0))
-        needed[job.queue] = count + 1, size + len(job.payload)
-    return needed

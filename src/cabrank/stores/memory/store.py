@@ -148,10 +148,7 @@ class MemoryStore:
         for line in ledger.lines.values():
             line.promote(now)
         ledger.limited.promote(now)
-        admitted = self._judge(new, holder.terms.settings)
-        for submission, admission in zip(new, admitted, strict=True):
-            if admission.verdict is Verdict.STORED:
-                ledger.add(submission.jobs, now)
+        admitted = self._admit(new, holder.terms.settings, now)
         self._suspect = False
         claimed: list[Lease | Leases] = [*self._claim_suspect(want, holder.terms.handlers)]
         if not claimed:
@@ -174,7 +171,7 @@ class MemoryStore:
             waits_s.append(opens_at - self.ledger.clock.monotonic())
         return max(0.0, min(waits_s)) if waits_s else None
 
-    def _judge(self, new: Sequence[Submission], settings: Settings) -> list[Admission]:
+    def _admit(self, new: Sequence[Submission], settings: Settings, now: float) -> list[Admission]:
         """One after another; behind one that found no room nobody is let past it."""
         admitted: list[Admission] = []
         full: dict[str, Admission] = {}
@@ -184,6 +181,8 @@ class MemoryStore:
             if admission.verdict is Verdict.FULL:
                 full.setdefault(admission.queue, admission)
             admitted.append(admission)
+            if admission.verdict is Verdict.STORED:
+                self.ledger.add(submission.jobs, now)
         return admitted
 
     def _settle(self, settlements: Sequence[Settlement], returned: Returned, now: float) -> tuple[list[Fence], list[Fence]]:

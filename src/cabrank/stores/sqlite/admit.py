@@ -17,9 +17,13 @@ from cabrank.stores.sqlite.counts import Opening, Waiting
 from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.schema import Phase
+from cabrank.stores.sqlite.unique import Uniques
 
 _id, _payload, _order = attrgetter("id"), attrgetter("payload"), attrgetter("queue", "priority")
 _shape = attrgetter("queue", "handler", "priority", "due_at", "deadline_at")
+
+
+FRESH = frozenset({Verdict.STORED, Verdict.UNIQUE})  # what a receipt is written for
 
 
 class _Receipt(msgspec.Struct, array_like=True, frozen=True):
@@ -54,6 +58,7 @@ class Admitter:
         self._lines = lines
         self._holder = holder
         self._now = now
+        self._uniques = Uniques(connection, handlers, opening, now)
         self._rooms: dict[str, tuple[Waiting, Bound]] = {}
 
     def admit(self, new: Sequence[Submission], want: Mapping[str, Want]) -> tuple[list[Admission], list[Lease]]:
@@ -63,24 +68,37 @@ class Admitter:
         full: dict[str, Admission] = {}
         answers: list[Admission] = []
         jobs: list[Job] = []
+        marked: list[Job] = []
+        self._uniques.look(new)
         for submission in new:
+            if self._uniques.pending(submission):  # what came before it in this turn is its conflict
+                self._store(jobs, marked, {})
+                jobs, marked = [], []
+                self._uniques.look([submission])
             before = next((full[job.queue] for job in submission.jobs if job.queue in full), None) if full else None
             answer = self._judge(submission, receipts, before)
             answers.append(answer)
             if answer.verdict is Verdict.FULL:
                 full.setdefault(answer.queue, answer)  # behind one that found no room nobody is let past it
-            if answer is STORED:
+            if answer.verdict is Verdict.STORED:
                 jobs.extend(submission.jobs)
-                if submission.key:
-                    fresh.append(receipts[submission.key])
+                if submission.marked:
+                    marked.extend(submission.jobs)
+            if submission.key and answer.verdict in FRESH:
+                fresh.append(receipts[submission.key])
         if fresh:
             self._connection.execute(
                 sql.REMEMBER,
                 (self._now + self._settings.receipts_s, msgspec.json.encode(fresh).decode()),
             )
+        return answers, self._store(jobs, marked, want)
+
+    def _store(self, jobs: list[Job], marked: Sequence[Job], want: Mapping[str, Want]) -> list[Lease]:
         if self._limits:
             jobs = self._stand_in_line(jobs)
-        return answers, self._insert(jobs, want) if jobs else []
+        leases = self._insert(jobs, want) if jobs else []
+        self._uniques.mark(marked)
+        return leases
 
     def _receipts(self, keys: Sequence[str]) -> dict[str, _Receipt]:
         if not keys:
@@ -94,20 +112,28 @@ class Admitter:
             if receipt is not None:
                 same = receipt.digest == submission.digest.hex()
                 return Admission(Verdict.REPEATED if same else Verdict.KEY_REUSED, receipt.first_id, receipt.jobs)
+        unique = submission.unique
+        if unique and (there := self._uniques.conflict(submission)) is not None:
+            if submission.key:
+                receipts[submission.key] = _Receipt(submission.key, submission.digest.hex(), there.first_id, 1)
+            return there
         if before is not None:
             return before
+        replaced = self._uniques.replaceable(submission) if unique else None
         needed = _needed(submission.jobs)
+        if replaced is not None:
+            needed = {queue: (0, max(0, size - replaced.size)) for queue, (_, size) in needed.items()}
         for queue, (jobs, size) in needed.items():
             waiting, bound = self._room(queue)
             if waiting.jobs + jobs > bound.jobs:
                 return Admission(Verdict.FULL, queue=queue, bound=f"{waiting.jobs:,} of {bound.jobs:,} jobs wait")
             if waiting.size + size > bound.bytes:
                 return Admission(Verdict.FULL, queue=queue, bound=f"{waiting.size:,} of {bound.bytes:,} bytes wait")
-        for queue, (jobs, size) in needed.items():
+        for queue, (jobs, size) in _needed(submission.jobs).items():
             self._room(queue)[0].add(jobs, size)
         if submission.key:
             receipts[submission.key] = _Receipt(submission.key, submission.digest.hex(), submission.jobs[0].id, len(submission.jobs))
-        return STORED
+        return self._uniques.admit(submission, replaced) if unique else STORED
 
     def _room(self, queue: str) -> tuple[Waiting, Bound]:
         found = self._rooms.get(queue)
@@ -184,6 +210,8 @@ class Admitter:
                 int(running),
                 self._holder if running else None,
                 apsw.carray(tuple(map(_payload, jobs))),
+                self._now,
+                self._now if running else 0.0,
             ),
         )
 

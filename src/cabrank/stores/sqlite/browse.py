@@ -8,6 +8,7 @@ from heapq import nsmallest
 from typing import Any
 
 import apsw
+import msgspec
 
 from cabrank.states import State
 from cabrank.stores.contract import JobFilter, JobRecord, Page
@@ -85,7 +86,10 @@ def record_of(
     crashes: int,
     priority: int,
     due_at: float,
+    created_at: float,
+    started_at: float,
     changed_at: float,
+    tags: str,
     reason: str,
     error: str,
 ) -> JobRecord:
@@ -100,7 +104,10 @@ def record_of(
         crashes=crashes,
         priority=priority,
         due_at=due_at,
+        created_at=created_at,
+        started_at=started_at,
         changed_at=changed_at,
+        tags=msgspec.json.decode(tags, type=tuple[str, ...]),
         reason=reason,
         error=error,
     )

@@ -128,7 +128,7 @@ class Claimer:
             return []
         self._connection.execute(
             sql.CLAIM,
-            (holder, _ids([row[0] for row in rows])),
+            (holder, opening.now, _ids([row[0] for row in rows])),
         )
         opening.queue(number).add(-len(rows), -sum(row[8] for row in rows))
         return [self._lease(queue, row) for row in rows]

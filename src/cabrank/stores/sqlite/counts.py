@@ -36,6 +36,8 @@ class Opening(msgspec.Struct):
     lines: Lines | None
     """None where no job has a limit."""
     queues: dict[int, Waiting]
+    now: float = 0.0
+    """The moment of the turn."""
     aroused: bool = False
     """Set when a job became ready, or will, that others may claim."""
     suspect: bool = False

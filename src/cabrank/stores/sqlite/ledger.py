@@ -149,6 +149,7 @@ class Ledger:
         self._lines.begin()
         self._sweep(now)
         opening = counts.look(connection, self._holders.id, self._lines)
+        opening.now = now
         if opening.turn is None:  # taken for dead meanwhile: its jobs are others' now
             self._holders.register()
             self._swept = True

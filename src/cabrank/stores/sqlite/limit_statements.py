@@ -42,11 +42,11 @@ select json_group_array(json_array(allowance.id, allowance.queue, allowance.hand
 from json_each(?) as its cross join allowance
 on allowance.handler = its.value ->> 1 and allowance.queue = its.value ->> 0 and allowance.key = its.value ->> 2
 """
-# ([[id, phase, queue, handler, priority, due, deadline, allowance, first byte, bytes], …] as JSON, all payloads in one)
+# ([[id, phase, queue, handler, priority, due, deadline, allowance, first byte, bytes], …] as JSON, all payloads in one, now)
 INSERT = """
-insert into job (id, phase, queue, handler, priority, due_at, deadline_at, allowance, run, failures, crashes, payload)
+insert into job (id, phase, queue, handler, priority, due_at, deadline_at, allowance, run, failures, crashes, payload, created_at)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, 0, 0, 0,
-       substr(?2, value ->> 8, value ->> 9)
+       substr(?2, value ->> 8, value ->> 9), ?3
 from json_each(?1)
 """
 # (allowance, ids): jobs that came before their handler had a limit

@@ -127,7 +127,7 @@ class Lines:
             phase, size = int(Phase.LATER if job.due_at > now else Phase.IN_LINE), len(job.payload)
             rows.append((job.id, phase, *key[:2], job.priority, max(job.due_at, now), job.deadline_at, lines[key], at, size))
             at += size
-        self._connection.execute(sql.INSERT, (_json(rows), b"".join([job.payload for job in jobs])))
+        self._connection.execute(sql.INSERT, (_json(rows), b"".join([job.payload for job in jobs]), now))
         return min((job.due_at for job in jobs if job.due_at > now), default=None)
 
     def take_in(self, queue: int, handler: int, ids: Collection[int]) -> None:

@@ -73,7 +73,16 @@ create table declared (handler integer primary key, running integer, per_s real,
 insert into meta values ('place', 0), ('clock', '');
 """
 
-STEPS = (Step(1, _FIRST), Step(2, _LIMITS))
+_MARKS = """
+alter table job add column unique_key text;
+alter table job add column tags text;
+alter table job add column created_at real not null default 0;
+alter table job add column started_at real not null default 0;
+alter table job add column changed_at real not null default 0;
+create index job_unique on job (handler, unique_key) where unique_key is not null;
+"""
+
+STEPS = (Step(1, _FIRST), Step(2, _LIMITS), Step(3, _MARKS))
 VERSION = STEPS[-1].version
 
 

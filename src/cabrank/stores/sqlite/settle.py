@@ -135,7 +135,7 @@ def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: 
     ]
     connection.execute(
         sql.PUT_BACK,
-        (_json(rows),),
+        (_json(rows), now),
     )
     _all_changed(connection, len(back))
     counted = connection.execute(

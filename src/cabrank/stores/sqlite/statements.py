@@ -40,11 +40,30 @@ where key in (select value from json_each(?)) and until > ?
 REMEMBER = """
 insert or replace into receipt select value ->> 0, ?, value ->> 1, value ->> 2, value ->> 3 from json_each(?)
 """
-# Jobs that differ only in id and payload: (id before the first, phase, queue, handler, priority, due, deadline, run, holder, payloads)
+# Jobs that differ only in id and payload: (id before the first, phase, queue, handler, priority, due, deadline, run, holder, payloads,
+# now, when it started)
 INSERT = """
-insert into job (id, phase, queue, handler, priority, due_at, deadline_at, run, failures, crashes, holder, payload)
-select ?1 + rowid, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9, value from carray(?10)
+insert into job (id, phase, queue, handler, priority, due_at, deadline_at, run, failures, crashes, holder, payload, created_at, started_at)
+select ?1 + rowid, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, ?9, value, ?11, ?12 from carray(?10)
 """
+
+# ([[id, unique key or null, tags or null], …] as JSON)
+MARK = """
+update job set unique_key = v.unique_key, tags = v.tags
+from (select value ->> 0 as id, value ->> 1 as unique_key, value ->> 2 as tags from json_each(?)) as v where job.id = v.id
+"""
+# [[handler, unique key], …] as JSON → [[handler, unique key, id, phase, queue, bytes], …] of unfinished jobs, the oldest first
+UNFINISHED = f"""
+select json_group_array(json_array(handler, unique_key, id, phase, queue, size)) from (
+    select job.handler, unique_key, job.id, phase, job.queue, length(payload) as size
+    from json_each(?) as its cross join job indexed by job_unique
+    on job.handler = its.value ->> 0 and job.unique_key = its.value ->> 1 and unique_key is not null
+    where phase in ({READY}, {LATER}, {IN_LINE}, {RUNNING}, {HELD}) order by job.id
+)
+"""
+# (id, due, now)
+DEBOUNCE = f"update job set phase = iif(?2 > ?3, {LATER}, {GETS_READY}), due_at = ?2, changed_at = ?3 where id = ?1"
+NOTE_WHY = "insert or replace into note (id, at, reason, error) values (?, ?, ?, '')"
 
 # ------------------------------------------------------------------------------------------------------------------ claims
 
@@ -82,7 +101,7 @@ def packed(rows: str) -> str:
 
 
 BY_ID = f"select {', '.join(COLUMNS)} from job where id in carray(?)"
-CLAIM = f"update job set phase = {RUNNING}, run = run + 1, holder = ? where id in carray(?)"
+CLAIM = f"update job set phase = {RUNNING}, run = run + 1, holder = ?, started_at = ? where id in carray(?)"
 CANCELS = f"select id, run from cancelling natural join job where phase = {RUNNING} and holder = ?"
 
 # ------------------------------------------------------------------------------------------------------------- settlements
@@ -93,10 +112,10 @@ KEEP_DONE = "insert into done (at, first, last, jobs, ids, results, size) values
 # [[id, run, due, phase, failures to add, crashes to add], …] as JSON
 PUT_BACK = f"""
 update job set phase = iif(v.phase = {READY}, {GETS_READY}, v.phase), due_at = v.due_at,
-    failures = failures + v.failed, crashes = crashes + v.crashed, holder = null
+    failures = failures + v.failed, crashes = crashes + v.crashed, holder = null, changed_at = ?2
 from (
     select value ->> 0 as id, value ->> 1 as run, value ->> 2 as due_at, value ->> 3 as phase, value ->> 4 as failed, value ->> 5 as crashed
-    from json_each(?)
+    from json_each(?1)
 ) as v
 where job.id = v.id and job.run = v.run and job.phase = {RUNNING}
 """
@@ -149,7 +168,8 @@ from (select queue, count(*) as jobs, sum(length(payload)) as size from job wher
 where queue.id = back.queue
 """
 GIVE_BACK = f"""
-update job set phase = {GETS_READY}, holder = null, due_at = ?, crashes = crashes + ? where phase = {RUNNING} and holder = ?
+update job set phase = {GETS_READY}, holder = null, due_at = ?1, changed_at = ?1, crashes = crashes + ?2
+where phase = {RUNNING} and holder = ?3
 """
 
 # ----------------------------------------------------------------------------------------------------------------- pruning
@@ -184,13 +204,16 @@ COUNT_IN = f"""
 update queue set waiting = waiting + 1, waiting_bytes = waiting_bytes + length(job.payload)
 from job where job.id = ? and job.queue = queue.id and job.phase >= {DEAD}
 """
-REOPEN = f"update job set phase = {GETS_READY}, due_at = ?2, failures = 0, crashes = 0 where id = ?1 and phase >= {DEAD}"
+REOPEN = f"""
+update job set phase = {GETS_READY}, due_at = ?2, changed_at = ?2, failures = 0, crashes = 0 where id = ?1 and phase >= {DEAD}
+"""
 FORGET_NOTE = "delete from note where id = ?"
 
 # Rows in the order of `JobRecord`; jobs first, then what is known of them
 RECORD = """
 select job.id, handler.name, queue.name, phase, run, failures, crashes, priority, due_at,
-       coalesce(note.at, 0), coalesce(note.reason, ''), coalesce(note.error, '')
+       created_at, started_at, max(created_at, started_at, changed_at, coalesce(note.at, 0)),
+       coalesce(tags, '[]'), coalesce(note.reason, ''), coalesce(note.error, '')
 """
 KNOWN = "cross join handler on handler.id = job.handler cross join queue on queue.id = job.queue left join note on note.id = job.id"
 FIND = f"{RECORD} from job {KNOWN} where job.id in carray(?)"

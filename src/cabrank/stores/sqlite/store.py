@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from random import Random
 from typing import TypeVar
@@ -41,6 +42,7 @@ from cabrank.stores.sqlite.settle import Ended
 from cabrank.stores.sqlite.writer import Writer
 
 T = TypeVar("T")
+_replaced = attrgetter("replaced")
 
 POLL_S = 0.25  # how often other processes' commits are looked for, in case a datagram was lost: a read of 10 µs
 DEAF_POLL_S = 0.02  # the same where there are no datagrams
@@ -135,7 +137,7 @@ class SqliteStore:
         ledger = self._opened()
         came = Ended(settlements, returned)
         turn, news = await self._do(lambda: (ledger.turn(number, new, came, want), ledger.news))
-        if self._bell is not None and (came or news.work) and not self._bell.alone:
+        if self._bell is not None and (came or news.work or any(map(_replaced, turn.admitted))) and not self._bell.alone:
             self._bell.ring(msgspec.structs.replace(news, ended=news.ended if news.ended is None else ended(came, turn)))
         return turn
 

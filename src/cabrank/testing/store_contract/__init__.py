@@ -23,12 +23,21 @@ from cabrank.testing.store_contract.people import PeopleContract
 from cabrank.testing.store_contract.settlements import SettlementContract
 from cabrank.testing.store_contract.suspects import SuspectContract
 from cabrank.testing.store_contract.turns import TurnContract
+from cabrank.testing.store_contract.unique import UniqueContract
 
 __all__ = ["Opened", "StoreContract", "Stores", "submission"]
 
 
 @pytest.mark.asyncio
 class StoreContract(
-    AdmissionContract, ClaimContract, SuspectContract, SettlementContract, HolderContract, PeopleContract, LimitContract, TurnContract
+    AdmissionContract,
+    ClaimContract,
+    SuspectContract,
+    SettlementContract,
+    HolderContract,
+    PeopleContract,
+    LimitContract,
+    TurnContract,
+    UniqueContract,
 ):
     """All promises of `Store` and `Inspector`."""
