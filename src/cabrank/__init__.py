@@ -1,6 +1,6 @@
 """cabrank takes on bursts of work, acknowledges at once, and lets a bounded pool of workers do it, losing nothing."""
 
-from cabrank.app import App, Handler, Jobs
+from cabrank.app import App, Handler, Jobs, isolated
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import (
     CabrankError,
@@ -30,6 +30,7 @@ from cabrank.errors import (
     Unsuccessful,
     UsageError,
     UsedAfterFork,
+    WorkerLost,
 )
 from cabrank.executor import DispatcherExecutor
 from cabrank.handle import JobHandle
@@ -87,7 +88,9 @@ __all__ = [
     "Unsuccessful",
     "UsageError",
     "UsedAfterFork",
+    "WorkerLost",
     "as_completed",
     "context",
+    "isolated",
     "resource",
 ]

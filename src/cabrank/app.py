@@ -241,6 +241,30 @@ def _check_policy(function: Callable[..., object], timeout_s: Any, max_crashes: 
         raise RegistrationError(f"{function.__name__}: limit is a cabrank.Limit, as in Limit(running=4), not {limit!r}")
 
 
+class Isolated(Generic[P, R]):
+    """A function that no app registered and that is to run in a worker process. Calling it calls the function, here and now."""
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        self.function = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself."""
+        return self.function(*args, **kwargs)
+
+
+def isolated(function: Callable[P, R]) -> Isolated[P, R]:
+    """The function for `submit` to run in a worker process, where jobs stay in memory: `submit(cabrank.isolated(parse), path)`.
+
+    It, its arguments and its result are pickled, as for a pool of the standard library.
+
+    Raises:
+        RegistrationError: it is a coroutine function.
+    """
+    if is_async(function):
+        raise RegistrationError(f"{function!r}: `async def` runs on async workers, and only `def` in a worker process")
+    return Isolated(function)
+
+
 def bare_handler(kind: Kind) -> AnyHandler:
     """The policy of callables that no app registered: run once, never retried, in the queue named after the kind."""
 

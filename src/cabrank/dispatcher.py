@@ -10,10 +10,11 @@ from itertools import groupby
 from random import Random
 from typing import Self, assert_never
 
+import msgspec
+
 from cabrank.app import App
 from cabrank.block import Leases, granted, queue_of
 from cabrank.clock import Clock
-from cabrank.errors import RegistrationError
 from cabrank.events import Counters, logger
 from cabrank.inject import Resources
 from cabrank.intake import Intake
@@ -28,18 +29,19 @@ from cabrank.stores.contract import SUSPECT_CRASHES, InspectedStore, Want
 from cabrank.upkeep import Duty
 from cabrank.workers.contract import Calls, Spawner, Worker
 from cabrank.workers.coroutine import CoroutineWorker
+from cabrank.workers.process import Fleet, ProcessWorker
 from cabrank.workers.thread import LeftBehind, ThreadWorker
 
 TIMEOUT_SWEEP_S = 0.05  # how exactly timeouts are kept: one look at what runs, not a timer for each job
-NO_PROCESSES = "process workers come in a later version: leave `kind` out, and the function runs on a thread"
 JOIN_POLL_S = 0.5  # how often `join` asks the store when nothing is settled here
 
 
 class WorkerKinds:
     """Makes the workers of each kind; see `Spawner`."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, fleet: Fleet) -> None:
         self._left_behind = LeftBehind(counters)
+        self._fleet = fleet
 
     def __call__(self, kind: Kind, calls: Calls, context: contextvars.Context) -> Worker:
         """A worker of that kind."""
@@ -49,7 +51,7 @@ class WorkerKinds:
             case Kind.THREAD:
                 return ThreadWorker(calls, context, self._left_behind)
             case Kind.PROCESS:
-                raise RegistrationError(NO_PROCESSES)
+                return ProcessWorker(self._fleet)
             case _:
                 assert_never(kind)
 
@@ -75,16 +77,17 @@ class Dispatcher(Intake):
         spawn: Spawner | None = None,
     ) -> None:
         super().__init__(app, store=store, max_workers=max_workers, max_queue=max_queue, settings=settings, clock=clock, rng=rng)
-        bare = {} if self.engine.store.capabilities.durable else {kind.value: kind for kind in (Kind.ASYNC, Kind.THREAD)}
+        bare = {} if self.engine.store.capabilities.durable else {kind.value: kind for kind in Kind}
         self.pools: dict[str, WorkerPool] = {}
-        self._spawn: Spawner = spawn or WorkerKinds(self.engine.counters)
+        apart = {name: handler for name, handler in self.app.handlers.items() if handler.kind is Kind.PROCESS and spawn is None}
+        self._fleet = Fleet(apart, self.settings)
+        self._spawn: Spawner = spawn or WorkerKinds(self.engine.counters, self._fleet)
         self._kinds = {**bare, **self.app.queues}
-        for queue, kind in self._kinds.items():
-            if kind is Kind.PROCESS and spawn is None:
-                raise RegistrationError(f"queue {queue!r}: {NO_PROCESSES}")
+        for queue in self._kinds:
             self.pools[queue] = self._pool(queue)
+        self._isolated = {queue for queue, kind in self._kinds.items() if kind is Kind.PROCESS}
         self._resources = Resources()
-        self._calls = Calls(self.app.handlers)
+        self._calls = Calls({name: handler for name, handler in self.app.handlers.items() if name not in apart})
         self._working: list[asyncio.Task[None]] = []
         self._settle = self.engine.committer.pending.settle
         self._returned = self.engine.committer.pending.returned
@@ -118,7 +121,7 @@ class Dispatcher(Intake):
         try:
             await self.engine.close(lambda: self._finish(self.settings.grace_s if grace_s is None else grace_s))
         finally:
-            await self._resources.close()
+            await self._close_resources()
 
     async def join(self) -> None:
         """Wait until nothing waits or runs: in this process, and in the store's queues that it serves.
@@ -143,7 +146,10 @@ class Dispatcher(Intake):
         self._suspect_runs = self._suspect_runs and not alone
         if self._stopping or self._suspect_runs or (self._suspect_waits and not alone):
             return {}
-        return {queue: want for queue, pool in self.pools.items() if (want := pool.want(alone=alone)).jobs}
+        wanted = {queue: want for queue, pool in self.pools.items() if (want := pool.want(alone=alone)).jobs}
+        for queue in self._isolated & wanted.keys():
+            wanted[queue] = msgspec.structs.replace(wanted[queue], alone=False, isolated=True)
+        return wanted
 
     def accept(self, leases: Sequence[Lease | Leases]) -> None:
         """Put claimed jobs into their queues, or give them back if they came too late."""
@@ -153,7 +159,8 @@ class Dispatcher(Intake):
             return
         for queue, its in groupby(leases, key=queue_of):
             self.pools[queue].accept(tuple(its))
-        self._suspect_runs = leases[0].crashes >= SUSPECT_CRASHES  # it never comes together with another
+        first = leases[0]  # a suspect never comes together with another, but for those that a process of their own isolates
+        self._suspect_runs = first.crashes >= SUSPECT_CRASHES and queue_of(first) not in self._isolated
 
     def make_way(self, suspect: bool) -> None:  # noqa: FBT001 -- as the protocol has it
         """Whether a suspect waits until nothing runs here."""
@@ -205,10 +212,17 @@ class Dispatcher(Intake):
 
     async def _open_resources(self) -> None:
         try:
+            await self._fleet.open(self.engine.handles.prefix)
             await self._calls.open(self.engine.handles.prefix, self._resources)
         except BaseException:
-            await self._resources.close()
+            await self._close_resources()
             raise
+
+    async def _close_resources(self) -> None:
+        try:
+            await self._resources.close()
+        finally:
+            await self._fleet.close()
 
     def _report(self, lease: Lease, outcome: Outcome) -> None:
         if outcome is RETURNED_NONE:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from cabrank.app import AnyHandler, App, Handler, Jobs, bare_handler, is_async
+from cabrank.app import AnyHandler, App, Handler, Isolated, Jobs, bare_handler, is_async
 from cabrank.block import Block, Call, Encode
 from cabrank.clock import Clock
 from cabrank.codec import UNENCODABLE
@@ -67,7 +67,7 @@ class Drafts:
         self._clock = clock
         self._limit = settings.payload_limit
         self._durable = durable
-        self._bare = {kind: bare_handler(kind) for kind in (Kind.ASYNC, Kind.THREAD)}
+        self._bare = {kind: bare_handler(kind) for kind in Kind}
 
     def handler_of(self, function: Callable[..., object]) -> AnyHandler:
         """The handler to submit to.
@@ -84,6 +84,8 @@ class Drafts:
             raise RegistrationError(f"{function!r} cannot be called")
         if self._durable:
             raise RegistrationError(f"{function!r} is not a handler: only a function under a name can be stored, register it with @app.job")
+        if isinstance(function, Isolated):
+            return self._bare[Kind.PROCESS]
         return self._bare[Kind.ASYNC if is_async(function) else Kind.THREAD]
 
     def is_bare(self, handler: AnyHandler) -> bool:
@@ -97,7 +99,8 @@ class Drafts:
             PayloadInvalid, PayloadTooLarge: the arguments are not what it takes.
         """
         if self.is_bare(handler):
-            job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=b"", args=args, function=function)
+            called = function.function if isinstance(function, Isolated) else function
+            job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=b"", args=args, function=called)
         else:
             payload = self._payload(handler, args)
             key = None if handler.limit is None else limit_key(handler, args)
@@ -115,7 +118,8 @@ class Drafts:
             return jobs if options is PLAIN else self._with(options, jobs)
         first, name, queue = self._ids.take(len(items)), handler.name, handler.queue
         if self.is_bare(handler):
-            block = Block(first, items, Call.ONE, name, queue, function, None, 0)
+            called = function.function if isinstance(function, Isolated) else function
+            block = Block(first, items, Call.ONE, name, queue, called, None, 0)
         else:
             payloads, size = self._sized(handler, items)
             block = Block(first, items, Call.ONE, name, queue, None, payloads, size)

@@ -20,6 +20,7 @@ CabrankError
 │   └── StoreUnusable           the store cannot be opened as it is
 ├── ResourceFailed              what a handler's `cabrank.resource(…)` opens could not be opened
 ├── DispatcherFailed            something inside failed and everything was stopped
+├── WorkerLost                  the worker process died under the job
 └── Unsuccessful                what `JobHandle.result()` raises when there is no result
     ├── JobFailed               given up, with the handler's error
     ├── JobCancelled
@@ -31,6 +32,7 @@ CabrankError
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 import msgspec
@@ -160,6 +162,31 @@ class ResourceFailed(CabrankError):
 
 class DispatcherFailed(CabrankError):
     """Something inside the dispatcher failed, so it stopped everything. `__cause__` is what failed; open a new one."""
+
+
+class WorkerLost(CabrankError):
+    """The worker process died under the job.
+
+    `exit_code` is what it ended with, below 0 the signal that killed it; `stdout` and `stderr` the end of what it printed since
+    the job began.
+    """
+
+    def __init__(self, pid: int, exit_code: int, *, stdout: str = "", stderr: str = "") -> None:
+        printed = "".join(f"\n--- the end of its {name}\n{text}" for name, text in (("stdout", stdout), ("stderr", stderr)) if text)
+        super().__init__(f"the worker process {pid} {_ending(exit_code)} while it ran the job{printed}")
+        self.pid = pid
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+
+
+def _ending(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    try:
+        return f"was killed by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"was killed by signal {-exit_code}"
 
 
 class Unsuccessful(CabrankError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from enum import StrEnum
@@ -33,6 +34,16 @@ class Bound(msgspec.Struct, frozen=True):
 MEMORY_BOUND = Bound(10_000, 64 * MIB)  # a backlog in memory is lost with the process, so it is kept short
 STORE_BOUND = Bound(10_000_000, 8 * GIB)  # a backlog on disk is safe; this much drains in minutes
 
+
+class Start(StrEnum):
+    """How a worker process comes to be."""
+
+    FORKSERVER = "forkserver"
+    """Forked from a process of one thread that has imported the program."""
+    SPAWN = "spawn"
+    """A new interpreter, which imports the program itself."""
+
+
 PerQueue = int | Mapping[str, int] | None
 
 
@@ -53,6 +64,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reserve_s: Annotated[
         float, _why("jobs that will start within this time are claimed ahead, so that short jobs never wait for a turn")
     ] = 0.05
+    process_start: Annotated[
+        Start,
+        _why(
+            "forkserver: forked in about 2 ms from a process that has imported the program; spawn on macOS, whose libraries dislike forks"
+        ),
+    ] = Start.SPAWN if sys.platform == "darwin" else Start.FORKSERVER
+    process_memory: Annotated[
+        int | None, _why("bytes of address space of a worker process: a job that wants more gets MemoryError; no bound by default")
+    ] = None
+    recycle_jobs: Annotated[int | None, _why("a worker process is replaced after so many jobs: for code that leaks; never by default")] = (
+        None
+    )
+    recycle_age_s: Annotated[float | None, _why("a worker process is replaced when it is so old; never by default")] = None
+    recycle_memory: Annotated[
+        int | None, _why("a worker process is replaced when it holds so many bytes after a job; never by default")
+    ] = None
     payload_limit: Annotated[int, _why("bytes of one payload; larger things belong into object storage")] = MIB
     result_limit: Annotated[int, _why("bytes of one result, for the same reason")] = MIB
     error_limit: Annotated[int, _why("characters kept of an error: a traceback fits")] = 16 * KIB
@@ -94,6 +121,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("process_memory", "recycle_jobs", "recycle_age_s", "recycle_memory"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise SettingError(f"{name} must be more than 0, not {getattr(self, name)}; leave it out for no bound")
         for name, value in (("max_workers", self.max_workers), ("max_queue", self.max_queue)):
             for count in value.values() if isinstance(value, Mapping) else [] if value is None else [value]:
                 if count < 1:

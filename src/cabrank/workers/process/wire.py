@@ -1,0 +1,247 @@
+"""What goes between this process and its workers: length-prefixed frames, JSON in them for handlers, pickle for bare callables.
+
+Pickle goes no further than that: it is made and read by processes of one program, which share everything anyway.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+from cabrank.job import BARE, Lease
+from cabrank.policy import (
+    RETURNED_NONE,
+    Outcome,
+    Raised,
+    Returned,
+    Snooze,
+    TryAgain,
+    Unreadable,
+    Unrecordable,
+    traced,
+)
+
+HEAD = 4  # bytes of a frame's length
+END = b""  # the frame that tells a worker to close what it opened and leave
+RECEIVE = 1 << 16  # bytes taken from a socket at a time
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """One run: what a worker needs of a lease. `payload` is pickled if no app registered what is called, else JSON."""
+
+    id: int
+    run: int
+    failures: int
+    deadline_at: float
+    handler: str
+    payload: bytes
+
+
+class Said(IntEnum):
+    """What a reply is."""
+
+    NOTHING = 0
+    RESULT = 1
+    OBJECT = 2
+    ERROR = 3
+    UNREADABLE = 4
+    UNRECORDABLE = 5
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True):
+    """What came of a run. `memory` is what the worker holds now (bytes), 0 if it did not look."""
+
+    said: Said
+    body: bytes = b""
+    memory: int = 0
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """An exception as it travels: the names of its class and of those above it, next first; what it says; its traceback."""
+
+    classes: list[tuple[str, str]]
+    args: list[Any]
+    text: str
+    trace: str
+    after_s: float | None = None
+    pickled: bytes = b""
+
+
+_encode, _decode_call = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Call).decode
+_decode_reply, _decode_failure = msgspec.msgpack.Decoder(Reply).decode, msgspec.msgpack.Decoder(Failure).decode
+PLAIN = (str, int, float, bool, bytes, type(None))  # what of an exception's arguments travels as it is
+
+
+def framed(body: bytes) -> bytes:
+    """The frame of a body."""
+    return len(body).to_bytes(HEAD) + body
+
+
+def call_of(lease: Lease) -> bytes:
+    """The frame that starts a run.
+
+    Raises whatever pickling raises, if no app registered what is called.
+    """
+    job = lease.job
+    payload = job.payload if job.function is None else pickle.dumps((job.function, job.args or ()), pickle.HIGHEST_PROTOCOL)
+    return framed(_encode(Call(job.id, lease.run, lease.failures, job.deadline_at, job.handler, payload)))
+
+
+def read_call(frame: bytes) -> Call:
+    """The call in a frame."""
+    return _decode_call(frame)
+
+
+def bare_call(call: Call) -> tuple[Callable[..., object], tuple[object, ...]]:
+    """The function and the arguments of a call that no app registered. Raises whatever unpickling raises."""
+    function, args = pickle.loads(call.payload)  # noqa: S301 -- made by the process that started this one
+    return function, args
+
+
+def returned(call: Call, value: object, encode: Callable[[str, object], bytes | None]) -> Reply:
+    """The reply of a run that returned `value`; `encode` makes JSON of what a registered handler returned."""
+    if value is None:
+        return Reply(Said.NOTHING)
+    try:
+        if call.handler == BARE:
+            return Reply(Said.OBJECT, pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+        return Reply(Said.RESULT, encode(call.handler, value) or b"null")
+    except Exception as error:  # noqa: BLE001 -- the value is the user's, and looking at it may raise anything
+        return Reply(Said.UNRECORDABLE, f"what the run left cannot be kept: {type(error).__name__}: {error}".encode())
+
+
+def raised(call: Call, error: BaseException) -> Reply:
+    """The reply of a run that raised."""
+    pickled = b""
+    if call.handler == BARE:
+        try:
+            pickled = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
+            pickle.loads(pickled)  # noqa: S301 -- some can be made and not be read
+        except Exception:  # noqa: BLE001 -- then it travels as text
+            pickled = b""
+    failure = Failure(
+        classes=[(one.__module__, one.__qualname__) for one in type(error).__mro__ if issubclass(one, BaseException)],
+        args=[one if type(one) in PLAIN else _said(one) for one in error.args],
+        text=_said(error),
+        trace=traced(error),
+        after_s=getattr(error, "after_s", None) if isinstance(error, TryAgain) else getattr(error, "for_s", None),
+        pickled=pickled,
+    )
+    try:
+        return Reply(Said.ERROR, _encode(failure))
+    except Exception:  # noqa: BLE001 -- what is left of it says enough
+        return Reply(Said.ERROR, _encode(Failure([("builtins", "Exception")], [], type(error).__name__, type(error).__name__)))
+
+
+def sent(reply: Reply) -> bytes:
+    """The frame of a reply."""
+    return framed(_encode(reply))
+
+
+def unreadable(why: str) -> Reply:
+    """The reply to a payload that does not decode."""
+    return Reply(Said.UNREADABLE, why.encode("utf-8", "backslashreplace"))
+
+
+def read_reply(frame: bytes) -> tuple[Outcome, int]:
+    """The outcome in a frame, and the memory of the worker."""
+    reply = _decode_reply(frame)
+    match reply.said:
+        case Said.NOTHING:
+            return RETURNED_NONE, reply.memory
+        case Said.RESULT:
+            return Returned(msgspec.Raw(reply.body)), reply.memory
+        case Said.OBJECT:
+            return _object(reply.body), reply.memory
+        case Said.ERROR:
+            return _error(_decode_failure(reply.body)), reply.memory
+        case Said.UNREADABLE:
+            return Unreadable(reply.body.decode()), reply.memory
+        case Said.UNRECORDABLE:
+            return Unrecordable(reply.body.decode("utf-8", "replace")), reply.memory
+
+
+def frames(buffer: bytearray) -> Iterator[bytes]:
+    """Take the whole frames out of what came so far."""
+    taken = 0
+    while len(buffer) - taken >= HEAD:
+        ends = taken + HEAD + int.from_bytes(buffer[taken : taken + HEAD])
+        if len(buffer) < ends:
+            break
+        yield bytes(buffer[taken + HEAD : ends])
+        taken = ends
+    del buffer[:taken]
+
+
+def receive(connection: socket.socket) -> bytes:
+    """The next frame of a blocking socket; `END` too if the other side is gone."""
+    head = connection.recv(HEAD, socket.MSG_WAITALL)
+    size = int.from_bytes(head) if len(head) == HEAD else 0
+    body = connection.recv(size, socket.MSG_WAITALL) if size else END
+    while 0 < len(body) < size:  # a signal came in between
+        more = connection.recv(size - len(body), socket.MSG_WAITALL)
+        if not more:
+            return END
+        body += more
+    return body
+
+
+def _object(pickled: bytes) -> Outcome:
+    try:
+        return Returned(pickle.loads(pickled))  # noqa: S301 -- made by a process that this one started
+    except Exception as error:  # noqa: BLE001 -- unpickling runs the user's code
+        return Unrecordable(f"what the run left cannot be read: {type(error).__name__}: {error}")
+
+
+def _error(failure: Failure) -> Raised:
+    error = _unpickled(failure.pickled) or _rebuilt(failure)
+    error.add_note(f"\nin a worker process:\n{failure.trace}")
+    return Raised(error, trace=failure.trace)
+
+
+def _unpickled(pickled: bytes) -> BaseException | None:
+    try:
+        error = pickle.loads(pickled) if pickled else None  # noqa: S301 -- made by a process that this one started
+    except Exception:  # noqa: BLE001 -- then the text has to do
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+def _rebuilt(failure: Failure) -> BaseException:
+    """An exception of the nearest class that this process knows, without running its `__init__`."""
+    for module, name in failure.classes:
+        found = _known_class(module, name)
+        if found is None:
+            continue
+        try:
+            error: BaseException = found.__new__(found)
+        except Exception:  # noqa: BLE001, S112 -- a class may refuse to be made so; the one above it will do
+            continue
+        own = (module, name) == failure.classes[0]
+        error.args = tuple(failure.args) if own else (f"{failure.classes[0][1]}: {failure.text}",)
+        if isinstance(error, TryAgain):
+            error.after_s = failure.after_s
+        elif isinstance(error, Snooze):
+            error.for_s = failure.after_s or 0.0
+        return error
+    return Exception(failure.text)
+
+
+def _known_class(module: str, name: str) -> type[BaseException] | None:
+    found: Any = sys.modules.get("__main__" if module == "__mp_main__" else module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+
+
+def _said(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 -- its `__str__` is the user's
+        return type(value).__name__
