@@ -157,15 +157,10 @@ class Returned(msgspec.Struct, frozen=True, gc=False):
 
 
 class Raised(msgspec.Struct, frozen=True):
-    """The handler raised `error`, which may be anything.
-
-    What comes from another process brings its traceback as text, and whether it was one of `Retry.unless`, which is judged where
-    the exception itself is.
-    """
+    """The handler raised `error`, which may be anything. What comes from another process brings its traceback as text."""
 
     error: BaseException
     trace: str = ""
-    unless: bool = False
 
 
 class TimedOut(msgspec.Struct, frozen=True):
@@ -226,8 +221,6 @@ def decide(outcome: Outcome, retry: Retry, failures: int, rng: Random, *, crashe
             return Decision(Cause.SNOOZED, after_s=snooze.for_s)
         case Raised(error=GiveUp()):
             return Decision(Cause.GAVE_UP, reason="gave_up")
-        case Raised(unless=True):
-            return Decision(Cause.GAVE_UP, reason="failed")
         case Raised(error=error):
             return _after_failure(error, retry, failures + 1, rng)
         case TimedOut():

@@ -54,7 +54,11 @@ SEAMS = (
     Seam(("threading.Timer",), OUTSIDE, CLOCK),
     Seam(("random.*",), OUTSIDE, CHANCE, spared=("random.Random",)),
     Seam(("secrets", "secrets.*", "uuid", "uuid.*", "os.urandom"), OUTSIDE, CHANCE),
-    Seam(("os.fork", "os.forkpty"), ("cabrank.testing",), "workers are spawned by workers/process.py, never forked: threads may run"),
+    Seam(
+        ("os.fork", "os.forkpty"),
+        ("cabrank.testing", "cabrank.workers.process.keeper"),
+        "only the keeper forks, which has one thread and no event loop: in any other process threads may run",
+    ),
     Seam(
         (
             "asyncio.create_task",

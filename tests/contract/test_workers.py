@@ -10,10 +10,11 @@ from contextvars import Context
 import pytest
 
 from cabrank.events import Counters
-from cabrank.settings import Kind
-from cabrank.testing.worker_contract import WorkerContract
+from cabrank.settings import Kind, Settings, Start
+from cabrank.testing.worker_contract import APPS, WorkerContract
 from cabrank.workers.contract import Calls, Spawner, Worker
 from cabrank.workers.coroutine import CoroutineWorker
+from cabrank.workers.process import Fleet, ProcessWorker
 from cabrank.workers.thread import LeftBehind, ThreadWorker
 
 
@@ -41,3 +42,19 @@ class TestThreadWorker(WorkerContract):
         yield spawn
         while any(thread.name.startswith("cabrank") for thread in threading.enumerate()):  # the gate is open: they end
             await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("start", Start)
+class TestProcessWorker(WorkerContract):
+    kind = Kind.PROCESS
+
+    @pytest.fixture
+    async def spawn(self, start: Start) -> AsyncGenerator[Spawner]:
+        fleet = Fleet(APPS[self.kind].handlers, Settings(process_start=start))
+        await fleet.open("aaaaaaaa")
+
+        def spawn(kind: Kind, calls: Calls, context: Context) -> Worker:
+            return ProcessWorker(fleet)
+
+        yield spawn
+        await fleet.close()

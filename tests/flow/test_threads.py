@@ -93,13 +93,3 @@ def test_the_default_queues_keep_their_kind() -> None:
 
         @app.job(queue="async")
         def work() -> None: ...
-
-
-def test_process_workers_are_refused_in_words() -> None:
-    app = cabrank.App()
-
-    @app.job(kind="process")
-    def work() -> None: ...
-
-    with pytest.raises(cabrank.RegistrationError, match="later version"):
-        cabrank.Dispatcher(app)

@@ -53,7 +53,6 @@ RETRIES = st.builds(Retry, attempts=st.integers(1, 20), base_s=st.floats(0, 100)
         (Cancelled(), Cause.CANCELLED, ""),
         (Interrupted(), Cause.RELEASED, ""),
         (Unreadable("x"), Cause.UNREADABLE, ""),
-        (Raised(ValueError(), unless=True), Cause.GAVE_UP, "failed"),
         (Unrecordable("x"), Cause.GAVE_UP, "unrecordable"),
         (Lost(OSError()), Cause.WORKER_LOST, "worker_lost"),
         (Late(), Cause.DROPPED, "deadline"),

@@ -10,9 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
+import msgspec
+
 from cabrank.app import App
 from cabrank.job import Job, Lease
-from cabrank.policy import Outcome
+from cabrank.policy import Outcome, Returned
 from cabrank.workers.contract import Worker
 
 
@@ -103,13 +105,19 @@ class Driven:
                 worker.lease = lease
                 outcome = await worker.run(lease)
                 worker.lease = None
-                self.outcomes.append(outcome)
+                self.outcomes.append(self._decoded(lease, outcome))
                 self._ended.set()
                 if worker.suspended:
                     worker.suspended = False
                     await worker.settle_down()
         finally:
             worker.close()
+
+    def _decoded(self, lease: Lease, outcome: Outcome) -> Outcome:
+        """A result that came as JSON, as its handler's type says."""
+        if isinstance(outcome, Returned) and isinstance(outcome.value, msgspec.Raw):
+            return Returned(self._app.handlers[lease.job.handler].codec.decode_result(bytes(outcome.value)))
+        return outcome
 
 
 @asynccontextmanager

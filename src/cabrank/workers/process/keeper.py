@@ -19,6 +19,7 @@ import sys
 import tempfile
 from enum import IntEnum
 from multiprocessing import spawn
+from types import FrameType
 
 import msgspec
 
@@ -73,7 +74,7 @@ class Keeper:
         os.set_blocking(self._wakes, False)
         os.set_blocking(self._woken, False)
         signal.set_wakeup_fd(self._wakes, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _heard)
         system.adopt_orphans()
         self._forks = orders.start is Start.FORKSERVER
         try:
@@ -188,6 +189,10 @@ class Keeper:
     def _tell(self, event: Event) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # then the next look at the connection ends this
             self._connection.sendall(wire.framed(msgspec.msgpack.encode(event)))
+
+
+def _heard(_signal: int, _frame: FrameType | None) -> None:
+    """The descriptor that the signal wakes is what counts."""
 
 
 def interpreter(code: str) -> list[str]:

@@ -46,6 +46,9 @@ def orphans(known: Collection[int]) -> list[int]:
 
 def reaped(leaders: Container[int]) -> Iterator[tuple[int, int]]:
     """The children that have ended, each with its exit code; below 0 it is the signal. The group of a leader is killed before."""
+    if not hasattr(os, "waitid"):
+        yield from _reaped_by_number(leaders)
+        return
     with contextlib.suppress(ChildProcessError):
         while (pid := _dead()) is not None:
             if pid in leaders:
@@ -58,6 +61,15 @@ def _dead() -> int | None:
     """A child that has ended and is not waited for yet: until then its process id is nobody else's."""
     found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     return None if found is None else found.si_pid
+
+
+def _reaped_by_number(leaders: Container[int]) -> Iterator[tuple[int, int]]:
+    """As `reaped`, where Python has no `waitid` (macOS before 3.13): the group is killed a moment after its number is free."""
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            if found[0] in leaders:
+                kill_group(found[0])
+            yield found[0], os.waitstatus_to_exitcode(found[1])
 
 
 def threads() -> int:
