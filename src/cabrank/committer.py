@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from random import Random
 from typing import Protocol
@@ -44,6 +45,10 @@ class Claimant(Protocol):
 
     def lose(self, fences: Sequence[tuple[int, int]]) -> None:
         """Stop these runs: their jobs were cancelled."""
+        ...
+
+    def halt(self, paused: Collection[str], number: int) -> None:
+        """Turn `number` found these queues paused. Called before `accept`."""
         ...
 
 
@@ -112,6 +117,7 @@ class Committer:
         self._soon: asyncio.TimerHandle | None = None
         self._in_flight = False
         self._sent: list[Offer] = []
+        self._sent_slice: list[Sequence[Job]] = []
 
     # ------------------------------------------------------------------------------------------------------------ in
 
@@ -165,6 +171,19 @@ class Committer:
         return queue in self.lines
 
     @property
+    def number(self) -> int:
+        """How many turns have begun."""
+        return self._number
+
+    def carries(self, queues: Collection[str]) -> bool:
+        """Whether jobs of one of these queues are on their way to the store."""
+        offered = [offer.submission.jobs for offer in chain(self._offers, self._sent)]
+        return any(queue in self.lines for queue in queues) or any(
+            jobs.queue in queues if isinstance(jobs, Block) else any(job.queue in queues for job in jobs)
+            for jobs in chain(self.pending.jobs, self._sent_slice, offered)
+        )
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is on its way."""
         return not (self._offers or self.lines or self.pending or self._in_flight)
@@ -214,9 +233,9 @@ class Committer:
             if self._over():
                 break
             batch = self._gather()
-            self._in_flight, self._sent = True, batch.offers
+            self._in_flight, self._sent, self._sent_slice = True, batch.offers, batch.slice
             turn = await self._send(batch)
-            self._in_flight, self._sent = False, []
+            self._in_flight, self._sent, self._sent_slice = False, [], []
             if turn is not None:
                 self._deliver(batch, turn)
         self._wake_when_due(None)
@@ -306,6 +325,8 @@ class Committer:
         if batch.settlements or batch.returned:
             self._tell_settled(batch.returned, batch.settlements, turn)
         self._tell_admitted(batch, turn.admitted)
+        if self._claimant is not None:
+            self._claimant.halt(turn.paused, self._number)
         if turn.claimed:
             self._room = True
             if self._claimant is not None:

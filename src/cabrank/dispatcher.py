@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import groupby
 from random import Random
 from typing import Self, assert_never
@@ -15,18 +15,22 @@ import msgspec
 from cabrank.app import App
 from cabrank.block import Leases, granted, queue_of
 from cabrank.clock import Clock
+from cabrank.errors import IntakeClosed, StoreUnavailable, UsageError
 from cabrank.events import Counters, logger
 from cabrank.inject import Resources
 from cabrank.intake import Intake
 from cabrank.job import Lease
+from cabrank.pauses import Pauses
 from cabrank.policy import RETURNED_NONE, Interrupted, Outcome
 from cabrank.pool import WorkerPool
 from cabrank.queue import RUNNING_IN, JobQueue
 from cabrank.root import STUBBORN_S, outlast
-from cabrank.settings import Kind, PerQueue, Settings
+from cabrank.settings import Kind, PerPool, PerQueue, Settings, Workers
 from cabrank.settling import settle
+from cabrank.sizing import LOOK_S
+from cabrank.staff import Staff
 from cabrank.stores.contract import SUSPECT_CRASHES, InspectedStore, Want
-from cabrank.upkeep import Duty
+from cabrank.upkeep import Duty, keep_up
 from cabrank.workers.contract import Calls, Spawner, Worker
 from cabrank.workers.coroutine import CoroutineWorker
 from cabrank.workers.process import Fleet, ProcessWorker
@@ -69,7 +73,7 @@ class Dispatcher(Intake):
         app: App | None = None,
         *,
         store: str | InspectedStore | None = None,
-        max_workers: PerQueue = None,
+        max_workers: PerPool = None,
         max_queue: PerQueue = None,
         settings: Settings | None = None,
         clock: Clock | None = None,
@@ -81,16 +85,24 @@ class Dispatcher(Intake):
         self.pools: dict[str, WorkerPool] = {}
         apart = {name: handler for name, handler in self.app.handlers.items() if handler.kind is Kind.PROCESS and spawn is None}
         self._fleet = Fleet(apart, self.settings)
-        self._spawn: Spawner = spawn or WorkerKinds(self.engine.counters, self._fleet)
-        self._kinds = {**bare, **self.app.queues}
-        for queue in self._kinds:
+        kinds = {**bare, **self.app.queues}
+        for queue in kinds:
             self.pools[queue] = self._pool(queue)
-        self._isolated = {queue for queue, kind in self._kinds.items() if kind is Kind.PROCESS}
+        self._isolated = {queue for queue, kind in kinds.items() if kind is Kind.PROCESS}
         self._resources = Resources()
         self._calls = Calls({name: handler for name, handler in self.app.handlers.items() if name not in apart})
-        self._working: list[asyncio.Task[None]] = []
+        self._staff = Staff(
+            self.pools,
+            kinds,
+            spawn=spawn or WorkerKinds(self.engine.counters, self._fleet),
+            calls=self._calls,
+            settings=self.settings,
+            root=self.engine.root,
+        )
         self._settle = self.engine.committer.pending.settle
         self._returned = self.engine.committer.pending.returned
+        self._pauses = Pauses()
+        self._fitting = False
         self._stopping = False
         self._suspect_waits = False
         self._suspect_runs = False
@@ -105,8 +117,8 @@ class Dispatcher(Intake):
         """
         await self.engine.open(self._open_resources, [Duty(TIMEOUT_SWEEP_S, self._sweep)])
         self._hurry = asyncio.get_running_loop().create_future()
-        for pool in self.pools.values():
-            self._man(pool)
+        self._staff.open()
+        self._fit_from_now_on()
         self.engine.committer.claim_for(self)
         return self
 
@@ -131,12 +143,79 @@ class Dispatcher(Intake):
         Raises:
             IntakeClosed: it was stopped before that.
             DispatcherFailed: something inside failed.
+            UsageError: a job awaits this, which would wait for itself.
         """
         self.engine.check_running()
-        while not await self._nothing_left():
-            self.engine.check_running()
-            await self.engine.progress(JOIN_POLL_S)
-            self.engine.check_running()
+        self._check_outside(self.pools)
+        await self._nothing_left_of(self.pools)
+
+    async def resize(self, queue: str, workers: Workers) -> None:
+        """Let so many workers serve `queue` from now on, or as many as it needs between two numbers.
+
+        Returns at once; `pools[queue].size` says how many there are.
+
+        New workers start at once. When there are to be fewer, idle ones leave at once and busy ones when their job has ended:
+        nothing that runs is interrupted, and none of them takes another job.
+
+        Raises:
+            UsageError: there is no such queue here.
+            SettingError: fewer than 1.
+            IntakeClosed, DispatcherFailed, NotEntered: nobody works here.
+        """
+        self.engine.check_open()
+        self._staff.resize(queue, workers)
+        self._fit_from_now_on()
+        self.engine.committer.wake()
+
+    async def pause(self, queue: str | None = None) -> None:
+        """Let no job of `queue` (default: of each queue here) start any more, in any process on this store, until `resume`.
+
+        The store keeps it: a pause survives a restart. What runs goes on, what was claimed and has not started is handed back,
+        and jobs are still taken on. When this returns, nothing of the queue starts here any more; other processes follow with
+        their next turn of the store, within a moment.
+
+        Raises:
+            UsageError: there is no such queue here.
+            StoreUnavailable: whether the store knows is unknown; calling again is safe.
+            IntakeClosed, DispatcherFailed, NotEntered: nobody works here.
+        """
+        self.engine.check_open()
+        for pool in self._staff.pools_of(queue):
+            await self.engine.store.pause(pool.queue.name)
+            self._pauses.say(pool.queue.name, paused=True, turns=self.engine.committer.number)
+            self._hand_back(pool)
+
+    async def resume(self, queue: str | None = None) -> None:
+        """Let jobs of a paused queue start again, and take jobs on again for one that was drained; default: each queue here.
+
+        Raises:
+            What `pause` raises.
+        """
+        self.engine.check_open()
+        for pool in self._staff.pools_of(queue):
+            await self.engine.store.resume(pool.queue.name)
+            self._pauses.say(pool.queue.name, paused=False, turns=self.engine.committer.number)
+            self.engine.shut.pop(pool.queue.name, None)
+        self.engine.committer.wake()
+
+    async def drain(self, queue: str | None = None, *, timeout_s: float | None = None) -> None:
+        """Take on no more jobs for `queue` (default: for each queue here), and wait until none of it waits or runs.
+
+        Who submits here gets `IntakeClosed` until `resume`; other processes are not told. Jobs that are due later, or wait for
+        another try, are waited for.
+
+        Raises:
+            TimeoutError: `timeout_s` seconds passed. Nothing more is taken on, and calling again is safe.
+            UsageError: there is no such queue here; or it is paused, so that this would wait for ever; or a job of it awaits this.
+            IntakeClosed, DispatcherFailed, NotEntered: nobody works here, or it was stopped before that.
+        """
+        self.engine.check_open()
+        queues = [pool.queue.name for pool in self._staff.pools_of(queue)]
+        self._check_outside(queues)
+        for name in queues:
+            self.engine.shut[name] = IntakeClosed(f"queue {name!r} is drained: it takes no new work until it is resumed")
+        async with asyncio.timeout(timeout_s):
+            await self._nothing_left_of(queues, paused="resume it to drain it")
 
     # ------------------------------------------------------------------------------------------- what the committer asks
 
@@ -146,7 +225,8 @@ class Dispatcher(Intake):
         self._suspect_runs = self._suspect_runs and not alone
         if self._stopping or self._suspect_runs or (self._suspect_waits and not alone):
             return {}
-        wanted = {queue: want for queue, pool in self.pools.items() if (want := pool.want(alone=alone)).jobs}
+        paused = self._pauses.queues
+        wanted = {queue: want for queue, pool in self.pools.items() if (want := pool.want(alone=alone)).jobs and queue not in paused}
         for queue in self._isolated & wanted.keys():
             wanted[queue] = msgspec.structs.replace(wanted[queue], alone=False, isolated=True)
         return wanted
@@ -159,12 +239,20 @@ class Dispatcher(Intake):
             return
         for queue, its in groupby(leases, key=queue_of):
             self.pools[queue].accept(tuple(its))
+            if queue in self._pauses.queues:  # they were claimed before it was paused
+                self._hand_back(self.pools[queue])
         first = leases[0]  # a suspect never comes together with another, but for those that a process of their own isolates
         self._suspect_runs = first.crashes >= SUSPECT_CRASHES and queue_of(first) not in self._isolated
 
     def make_way(self, suspect: bool) -> None:  # noqa: FBT001 -- as the protocol has it
         """Whether a suspect waits until nothing runs here."""
         self._suspect_waits = suspect
+
+    def halt(self, paused: Collection[str], number: int) -> None:
+        """Hand back what waits here of queues that were paused elsewhere."""
+        for queue in self._pauses.tell(paused, number):
+            if queue in self.pools:
+                self._hand_back(self.pools[queue])
 
     def lose(self, fences: Sequence[tuple[int, int]]) -> None:
         """Stop the runs whose jobs were cancelled."""
@@ -202,13 +290,16 @@ class Dispatcher(Intake):
 
         return tell
 
-    def _man(self, pool: WorkerPool) -> None:
-        context = contextvars.copy_context()
-        context.run(RUNNING_IN.set, pool.queue.name)
-        kind = self._kinds[pool.queue.name]
-        for number in range(self.settings.workers_of(pool.queue.name, kind, os.cpu_count() or 1)):
-            work = pool.add(self._spawn(kind, self._calls, context))
-            self._working.append(self.engine.root.start(work, name=f"{pool.queue.name}/{number}"))
+    def _fit_from_now_on(self) -> None:
+        if self._staff.sizes_itself and not self._fitting:
+            self._fitting = True
+            self.engine.root.start(keep_up([Duty(LOOK_S, self._fit)], self.clock), name="sizing")
+
+    async def _fit(self) -> None:
+        if not self._stopping:
+            with contextlib.suppress(StoreUnavailable):  # it is looked again soon
+                if await self._staff.fit(self.engine.store, self.clock.monotonic(), paused=self._pauses.queues):
+                    self.engine.committer.wake()
 
     async def _open_resources(self) -> None:
         try:
@@ -244,11 +335,32 @@ class Dispatcher(Intake):
             for pool in self.pools.values():
                 pool.sweep()
 
-    async def _nothing_left(self) -> bool:
-        if not self.engine.committer.idle or any(pool.busy for pool in self.pools.values()):
-            return False
+    def _hand_back(self, pool: WorkerPool) -> None:
+        """Give back what was claimed and has not started."""
+        for lease in pool.queue.clear():
+            self._report(lease, Interrupted())
+
+    def _check_outside(self, queues: Collection[str]) -> None:
+        """Refuse to let a job wait for the end of its own queue."""
+        if asyncio.current_task() in self._staff.lives and RUNNING_IN.get() in queues:
+            raise UsageError("a job cannot await the end of its own queue: it would wait for itself")
+
+    async def _nothing_left_of(self, queues: Collection[str], *, paused: str = "") -> None:
+        """Wait until nothing of these queues waits or runs. `paused`: what to do about one that is paused, if that is an error."""
+        while await self._is_left(queues, paused=paused):
+            self.engine.check_running()
+            await self.engine.progress(JOIN_POLL_S)
+            self.engine.check_running()
+
+    async def _is_left(self, queues: Collection[str], *, paused: str = "") -> bool:
+        if self.engine.committer.carries(queues) or any(self.pools[queue].busy for queue in queues):
+            return True
         tally = await self.engine.store.tally()
-        return not any(counted.waiting or counted.running for queue, counted in tally.items() if queue in self.pools)
+        left = {queue: counted for queue in queues if (counted := tally.get(queue)) and (counted.waiting or counted.running)}
+        for queue, counted in left.items():
+            if counted.paused and paused:
+                raise UsageError(f"queue {queue!r} is paused and {counted.waiting:,} of its jobs wait: {paused}")
+        return bool(left)
 
     async def _finish(self, grace_s: float) -> None:
         """End what runs: first let it, then ask it, then leave it. Whatever happens, every lease is settled or handed back."""
@@ -274,7 +386,7 @@ class Dispatcher(Intake):
         assert self._hurry is not None  # noqa: S101 -- for the type checker
         loop = asyncio.get_running_loop()
         while (left_s := ends_at - loop.time()) > 0 and not self._hurry.done():
-            pending = [one for one in self._working if not one.done()]
+            pending = self._staff.lives
             if not pending:
                 return
             await asyncio.wait([*pending, self._hurry], timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
@@ -287,17 +399,19 @@ class Dispatcher(Intake):
 
     async def _drain(self, ends_at: float) -> None:
         loop = asyncio.get_running_loop()
-        while loop.time() < ends_at and not (self._hurry and self._hurry.done()) and not await self._nothing_left():
+        while loop.time() < ends_at and not (self._hurry and self._hurry.done()):
+            if not await self._is_left(self.pools.keys() - self._pauses.queues):
+                break
             await self.engine.progress(min(JOIN_POLL_S, ends_at - loop.time()), until=self._hurry)
         left = sum(counted.waiting for counted in (await self.engine.store.tally()).values())
         if left:
-            logger.error("%d jobs that waited in memory were not run: the grace was over", left)
+            logger.error("%d jobs that waited in memory were not run: the grace was over, or their queue is paused", left)
 
     async def _interrupt(self) -> None:
         for pool in self.pools.values():
             pool.interrupt()
         try:
-            await outlast(self._working, timeout_s=STUBBORN_S)
+            await outlast(self._staff.lives, timeout_s=STUBBORN_S)
         finally:
             for lease in (lease for pool in self.pools.values() for lease in pool.running):
                 self._tell_of(lease, "it is left behind, and its job is handed back")

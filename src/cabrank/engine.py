@@ -46,6 +46,8 @@ class Engine:
         self.root = Root(name, on_failure=self._fail)
         self.closed: CabrankError | None = NotEntered(f"the {name} is used before it was entered: use `async with`")
         """Why nothing is taken on; None while it is."""
+        self.shut: dict[str, IntakeClosed] = {}
+        """Why nothing is taken on for single queues."""
         self.on_failure: Callable[[], None] | None = None
         """Called when something inside has failed, before anything is cancelled because of it."""
         self._entered = self._over = False
@@ -102,6 +104,11 @@ class Engine:
         """Raise why nothing is taken on, if so."""
         if self.closed is not None:
             raise self.closed
+
+    def check_queue(self, queue: str) -> None:
+        """Raise why nothing is taken on for `queue`, if so."""
+        if queue in self.shut:
+            raise self.shut[queue]
 
     def close_door(self) -> None:
         """Take no new work from now on. What was taken is still committed."""

@@ -26,7 +26,7 @@ from cabrank.handle import JobHandle, JobHandles
 from cabrank.job import Conflict, Job, check_key, digest_of, number_of
 from cabrank.queue import RUNNING_IN
 from cabrank.results import Feed, Results, Submitted
-from cabrank.settings import Bound, Kind, PerQueue, Settings, load
+from cabrank.settings import Bound, Kind, PerPool, PerQueue, Settings, load
 from cabrank.stores import open_url
 from cabrank.stores.contract import STORED, TURN_BYTES, Admission, InspectedStore, Submission
 from cabrank.way import Take, Way, no_way
@@ -70,7 +70,7 @@ class Intake:
         app: App | None = None,
         *,
         store: str | InspectedStore | None = None,
-        max_workers: PerQueue = None,
+        max_workers: PerPool = None,
         max_queue: PerQueue = None,
         settings: Settings | None = None,
         clock: Clock | None = None,
@@ -157,6 +157,7 @@ class Intake:
             What `submit` raises.
         """
         handler = self.drafts.handler_of(function)
+        self.engine.check_queue(handler.queue)
         options = Options(**when) if when else PLAIN
         bound = self.settings.bound_of(handler.queue, self.engine.store.capabilities.bound)
         chunk = max(1, min(CHUNK, bound.jobs // 4))  # small enough to find room while others submit too
@@ -242,6 +243,10 @@ class Intake:
         size = size_of(submission.jobs)
         if self.engine.closed is not None:
             answered(self.engine.closed)
+        elif self.engine.shut and (
+            shut := next((self.engine.shut[q] for q in map(_queue, submission.jobs) if q in self.engine.shut), None)
+        ):
+            answered(shut)
         elif (never := self._never_fits(submission, size)) is not None:
             answered(never)
         elif self._taken(submission, size):
@@ -282,7 +287,7 @@ class Intake:
         known = {*self.app.queues, *Kind}
         for name in ("max_workers", "max_queue"):
             numbers = getattr(self.settings, name)
-            strange = [] if numbers is None or isinstance(numbers, int) else sorted(set(numbers) - known)
+            strange = [] if numbers is None or isinstance(numbers, int | tuple) else sorted(set(numbers) - known)
             if strange:
                 raise SettingError(f"{name} names a queue {strange[0]!r} that this app does not have; there are {', '.join(sorted(known))}")
 
@@ -343,6 +348,8 @@ class Intake:
         self.engine.check_open()
         drafts = self.drafts
         handler = drafts.handler_of(function)
+        if self.engine.shut:
+            self.engine.check_queue(handler.queue)
         if not self.engine.ids.enough(1):
             await self.engine.ids.refill()
         options = Options(**when) if when else PLAIN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from cabrank.workers.contract import Worker
 
 SLICE_S = 0.001  # a worker whose jobs never suspend gives the event loop a turn after this
 AT_ONCE = 16  # jobs between two looks at the clock, where a slice has room for more than that
+ALL = sys.maxsize  # as many as there are
 FINISHED, STOPPED = Cancelled(), Interrupted()
 
 Report = Callable[[Lease, Outcome], None]
@@ -58,23 +60,23 @@ class WorkerPool:
         self._timeout_of = timeout_of
         self._freed = freed  # called when a worker can take jobs again without having reported one
         self._stubborn = stubborn  # called once for a run that does not stop
-        self._told: dict[int, Lease] = {}  # by the worker's place, what `stubborn` was called for
+        self._told: dict[int, Lease] = {}  # by the worker, what `stubborn` was called for
         self._settling = 0
         self._workers: list[Worker] = []
         self._rank: deque[asyncio.Future[None]] = deque()
         self._hired = 0
-        self._closed = False
+        self._leaving = 0  # how many workers are told to leave: each leaves before it would take another job
         self._measured = 0  # `ended` when the run time was last measured
 
     @property
     def size(self) -> int:
-        """How many workers there are."""
-        return len(self._workers)
+        """How many workers there are, those not counted that were told to leave."""
+        return len(self._workers) if self._leaving == ALL else len(self._workers) - self._leaving
 
     @property
     def idle(self) -> int:
-        """How many run nothing."""
-        return self.size - self.at_work - self._settling
+        """How many can start a job now."""
+        return max(0, self.size - self.at_work - self._settling)
 
     @property
     def busy(self) -> bool:
@@ -85,6 +87,11 @@ class WorkerPool:
     def started(self) -> int:
         """How many runs have begun."""
         return self.ended + self.at_work
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """All workers, those included that were told to leave and have not left."""
+        return self._workers
 
     @property
     def running(self) -> Sequence[Lease]:
@@ -122,16 +129,29 @@ class WorkerPool:
         worker.on_suspend = self.hire_more
         return self._work(worker)
 
+    def keep(self, workers: int) -> int:
+        """Let so many stay of those that were told to leave and have not left. How many do."""
+        kept = 0 if self._leaving == ALL else min(workers, self._leaving)
+        self._leaving -= kept
+        return kept
+
+    def dismiss(self, workers: int) -> None:
+        """Tell so many workers to leave: the idle ones do at once, then the first that end what they run. Nothing is interrupted."""
+        if self._leaving != ALL:
+            self._leaving += workers
+            self.queue.extend(self.queue.clear())  # whoever runs through leases of jobs that are alike sees that there are no more
+            self._call_out(workers)
+
     def sweep(self) -> None:
         """Stop the runs that have had their time; tell of those that do not stop."""
         now = self._clock.monotonic()
-        for place, worker in enumerate(self._workers):
+        for worker in self._workers:
             lease = worker.lease
             timeout_s = None if lease is None else self._timeout_of(lease)
             if lease is None or timeout_s is None or now - worker.began_at < timeout_s or worker.interrupt(TimedOut(timeout_s)):
                 continue
-            if now - worker.began_at >= timeout_s + STUBBORN_S and self._told.get(place) is not lease:
-                self._told[place] = lease
+            if now - worker.began_at >= timeout_s + STUBBORN_S and self._told.get(id(worker)) is not lease:
+                self._told[id(worker)] = lease
                 self._stubborn(lease)
 
     def cancel(self, fence: tuple[int, int]) -> bool:
@@ -147,13 +167,10 @@ class WorkerPool:
 
     def close(self) -> list[Lease]:
         """Let no worker take another job. The idle ones leave; what had not started comes back."""
-        self._closed = True
+        self._leaving = ALL
         for worker in self._workers:
             worker.retire()
-        while self._rank:
-            seat = self._rank.popleft()
-            if not seat.done():
-                seat.set_result(None)
+        self._call_out(len(self._rank))
         return self.queue.clear()
 
     def interrupt(self) -> None:
@@ -164,13 +181,14 @@ class WorkerPool:
     async def _work(self, worker: Worker) -> None:
         try:
             await self._take_jobs(worker)
+            self._leave(worker)
         finally:
             worker.close()
 
     async def _take_jobs(self, worker: Worker) -> None:
-        """Take a job, run it, report the outcome, until the pool is closed."""
+        """Take a job, run it, report the outcome, until somebody has to leave."""
         slice_began = self.monotonic()
-        while not self._closed:
+        while not self._leaving:
             head = self.queue.head
             if head is None:
                 await self._stand_in_rank()
@@ -205,6 +223,21 @@ class WorkerPool:
         self.running_s += self.monotonic() - began_at
         self.report(lease, outcome)
         return worker.suspended
+
+    def _leave(self, worker: Worker) -> None:
+        """One that was told to leave does: if it was hired meanwhile, the next in the rank is."""
+        if self._leaving != ALL:
+            self._leaving -= 1
+            self._workers.remove(worker)
+            self.hire()
+
+    def _call_out(self, workers: int) -> None:
+        """Wake so many that stand in the rank, if there are so many, to see that they have to leave."""
+        for _ in range(min(workers, len(self._rank))):
+            seat = self._rank.popleft()
+            if not seat.done():
+                self._hired += 1
+                seat.set_result(None)
 
     async def _stand_in_rank(self) -> None:
         seat: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
 from cabrank import config as toml
 from cabrank.errors import SettingError
+
+T = TypeVar("T")
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -45,6 +47,8 @@ class Start(StrEnum):
 
 
 PerQueue = int | Mapping[str, int] | None
+Workers = int | tuple[int, int]  # one number, or the least and the most of a pool that sizes itself
+PerPool = Workers | Mapping[str, Workers] | None
 
 
 def _why(reason: str) -> msgspec.Meta:
@@ -55,7 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be set, in seconds, bytes and counts."""
 
     store: Annotated[str, _why("where jobs are kept: memory://, sqlite:///relative.db, sqlite:////absolute.db")] = "memory://"
-    max_workers: Annotated[PerQueue, _why("workers: one number for each queue, or by name: uploads=200,thread=4")] = None
+    max_workers: Annotated[
+        PerPool, _why("workers: one number for each queue, or by name: uploads=200,thread=4; a pool of 4-64 sizes itself")
+    ] = None
+    target_wait_s: Annotated[float, _why("a pool that sizes itself grows until 95 of 100 jobs start within this time")] = 1.0
     max_queue: Annotated[PerQueue, _why("jobs that may wait in a queue; default 10,000 in memory, 10 million in a store")] = None
     lease_s: Annotated[float, _why("a process that is silent for so long has lost its jobs; three renewals must fail")] = 30.0
     renew_s: Annotated[float, _why("a third of the lease: two renewals may fail")] = 10.0
@@ -99,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        for name in ("lease_s", "renew_s", "sweep_s", "keep_done_s", "keep_dead_s", "receipts_s"):
+        for name in ("lease_s", "renew_s", "sweep_s", "keep_done_s", "keep_dead_s", "receipts_s", "target_wait_s"):
             if getattr(self, name) <= 0:
                 raise SettingError(f"{name} must be more than 0 seconds, not {getattr(self, name)}")
         if self.grace_s < 0 or self.reserve_s < 0:
@@ -121,17 +128,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
+        rooms = self.max_queue.values() if isinstance(self.max_queue, Mapping) else () if self.max_queue is None else (self.max_queue,)
+        if any(count < 1 for count in rooms):
+            raise SettingError(f"max_queue must be at least 1, not {min(rooms)}")
+        workers = self.max_workers
+        for each in workers.values() if isinstance(workers, Mapping) else () if workers is None else (workers,):
+            check_workers("max_workers", each)
         for name in ("process_memory", "recycle_jobs", "recycle_age_s", "recycle_memory"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise SettingError(f"{name} must be more than 0, not {getattr(self, name)}; leave it out for no bound")
-        for name, value in (("max_workers", self.max_workers), ("max_queue", self.max_queue)):
-            for count in value.values() if isinstance(value, Mapping) else [] if value is None else [value]:
-                if count < 1:
-                    raise SettingError(f"{name} must be at least 1, not {count}")
 
-    def workers_of(self, queue: str, kind: Kind, cores: int) -> int:
+    def workers_of(self, queue: str, kind: Kind, cores: int) -> Workers:
         """How many workers serve `queue` on a machine with `cores` cores."""
-        if isinstance(self.max_workers, int):
+        if isinstance(self.max_workers, int | tuple):
             return self.max_workers
         by_kind = {Kind.ASYNC: 100, Kind.THREAD: min(32, cores + 4), Kind.PROCESS: cores}  # as asyncio's and the library's own pools
         return (self.max_workers or {}).get(queue, by_kind[kind])
@@ -141,6 +150,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(self.max_queue, int):
             return Bound(self.max_queue, default.bytes)
         return Bound((self.max_queue or {}).get(queue, default.jobs), default.bytes)
+
+
+def check_workers(name: str, workers: Workers) -> None:
+    """Refuse a number of workers, or a range of it, that cannot be.
+
+    Raises:
+        SettingError: fewer than 1, or a most that is below the least.
+    """
+    least, most = workers if isinstance(workers, tuple) else (workers, workers)
+    if least < 1:
+        raise SettingError(f"{name} must be at least 1, not {least}: pause a queue to let none of its jobs start")
+    if most < least:
+        raise SettingError(f"{name} is the least and the most, as in 4-64, not {least}-{most}")
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -191,21 +213,27 @@ def _check_known(name: str, known: Mapping[str, Any], where: str = "") -> None:
 
 
 def _parsed(name: str, value: Any, hint: Any, where: str = "") -> Any:
-    if hint == PerQueue and isinstance(value, str):
-        return _per_queue(f"{where}{name}", value)
+    if hint in (PerQueue, PerPool) and isinstance(value, str):
+        return _per_queue(f"{where}{name}", value, _workers if hint == PerPool else int)
     try:
         return msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError as error:
         raise SettingError(f"{where}{name}={value!r}: {error}") from None
 
 
-def _per_queue(name: str, text: str) -> int | dict[str, int]:
+def _workers(text: str) -> Workers:
+    """Parse `8` or `4-64`."""
+    least, dash, most = text.partition("-")
+    return (int(least), int(most)) if dash else int(text)
+
+
+def _per_queue(name: str, text: str, number: Callable[[str], T]) -> T | dict[str, T]:
     """Parse `8` or `uploads=200,thread=4`."""
     try:
         if "=" not in text:
-            return int(text)
+            return number(text)
         pairs = (part.split("=", 1) for part in text.split(",") if part.strip())
-        return {queue.strip(): int(count) for queue, count in pairs}
+        return {queue.strip(): number(count) for queue, count in pairs}
     except ValueError:
         raise SettingError(f"{name}={text!r}: give a number, or numbers by queue as in uploads=200,thread=4") from None
 

@@ -169,6 +169,7 @@ class Process:
         self.record.note(f"{life.name}: job {id} run {job.run} attempt {job.attempt} begins")
         self._running[queue] += 1
         most = self._settings.workers_of(queue, self._app.queues[queue], 1)
+        assert isinstance(most, int)
         if self._running[queue] > most:
             self.record.violated("I6", f"{life.name} runs {self._running[queue]} jobs of {queue!r}, it has {most} workers")
         if self._stopping:

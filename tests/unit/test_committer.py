@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -38,6 +38,9 @@ class Pool:
         self.leases.extend(granted(leases))
 
     def make_way(self, suspect: bool) -> None:  # noqa: FBT001 -- as the protocol has it
+        pass
+
+    def halt(self, paused: Collection[str], number: int) -> None:
         pass
 
     def lose(self, fences: Sequence[tuple[int, int]]) -> None:

@@ -131,6 +131,29 @@ async def test_an_interrupted_run_is_reported_and_the_worker_ends() -> None:
         await asyncio.wait(bench.lives)
 
 
+async def test_a_worker_that_was_hired_and_told_to_leave_at_once_passes_the_wake_up_on() -> None:
+    async with manned(Bench(), workers=2) as bench:
+        bench.give(done)
+        bench.pool.dismiss(1)
+        assert await bench.outcome() == Returned("done")
+        assert (bench.pool.size, bench.lives[0].done(), bench.lives[1].done()) == (1, True, False)
+
+
+async def test_a_dismissed_worker_takes_no_other_job() -> None:
+    go: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with manned(Bench(), workers=2) as bench:
+        bench.give(held(go), held(go))
+        await settled(lambda: bench.pool.started == 2)
+        bench.pool.dismiss(2)
+        bench.give(done)
+        assert (bench.pool.size, bench.pool.idle, len(bench.pool.running)) == (0, 0, 2)
+        assert bench.pool.want(alone=False).jobs == 0
+        go.set_result("finished")
+        await asyncio.wait(bench.lives)
+        assert [outcome for _, outcome in bench.outcomes] == [Returned("finished")] * 2
+        assert len(bench.pool.queue) == 1, "the job that waits is still there"
+
+
 async def test_a_waiting_lease_can_be_cancelled() -> None:
     go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     async with manned(Bench()) as bench:

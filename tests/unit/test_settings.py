@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cabrank.errors import SettingError
-from cabrank.settings import MEMORY_BOUND, Bound, Kind, Settings, load, reasons, sources
+from cabrank.settings import MEMORY_BOUND, Bound, Kind, Settings, Workers, load, reasons, sources
 
 
 def test_a_keyword_goes_before_a_variable_and_a_variable_before_the_default() -> None:
@@ -62,10 +62,32 @@ def test_every_setting_has_a_reason() -> None:
         (7, "uploads", Kind.ASYNC, 7),
         ({"uploads": 3}, "uploads", Kind.ASYNC, 3),
         ({"uploads": 3}, "others", Kind.THREAD, 6),
+        ((4, 64), "others", Kind.THREAD, (4, 64)),
+        ({"uploads": (4, 64)}, "uploads", Kind.ASYNC, (4, 64)),
     ],
 )
-def test_workers_by_queue_and_kind(given: Any, queue: str, kind: Kind, workers: int) -> None:
+def test_workers_by_queue_and_kind(given: Any, queue: str, kind: Kind, workers: Workers) -> None:
     assert Settings(max_workers=given).workers_of(queue, kind, cores=2) == workers
+
+
+@pytest.mark.parametrize(
+    ("text", "workers"), [("8", 8), ("4-64", (4, 64)), ("uploads=4-64,thread=4", {"uploads": (4, 64), "thread": 4}), ("a=1", {"a": 1})]
+)
+def test_workers_are_read_as_numbers_or_as_the_least_and_the_most(text: str, workers: object) -> None:
+    assert load({"CABRANK_MAX_WORKERS": text}).max_workers == workers
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("64-4", "not 64-4"), ("0-4", "at least 1"), ("4-", "give a number"), ("a=4-b", "give a number")]
+)
+def test_a_least_and_a_most_that_cannot_be_are_refused(text: str, words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        load({"CABRANK_MAX_WORKERS": text})
+
+
+def test_the_room_of_a_queue_is_one_number() -> None:
+    with pytest.raises(SettingError, match="CABRANK_MAX_QUEUE"):
+        load({"CABRANK_MAX_QUEUE": "4-64"})
 
 
 def test_threads_have_a_limit_on_large_machines() -> None:

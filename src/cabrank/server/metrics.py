@@ -38,6 +38,7 @@ TALLIED = {
     "cabrank_jobs_running": ("running", "Jobs that are leased to a process."),
     "cabrank_dead_jobs": ("dead", "Jobs that were given up and wait for a person."),
     "cabrank_held_jobs": ("held", "Jobs that do not decode and wait for a fix."),
+    "cabrank_queue_paused": ("paused", "Whether the queue is paused: nothing of it starts."),
 }
 
 
@@ -60,7 +61,7 @@ async def metrics_text(dispatcher: Dispatcher) -> str:
         up = int(dispatcher.engine.answering)
         tally = {queue: Tally() for queue in pools} | dict(tally)
         for name, (attribute, what) in TALLIED.items():
-            lines += _gauge(name, what, {queue: getattr(counted, attribute) for queue, counted in tally.items()})
+            lines += _gauge(name, what, {queue: int(getattr(counted, attribute)) for queue, counted in tally.items()})
     lines += _family("cabrank_ready", "gauge", "Whether it takes work and the store answers.", [("", up)])
     return "\n".join([*lines, ""])
 

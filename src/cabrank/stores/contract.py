@@ -115,6 +115,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     together. `lost` are the (id, run) of settlements that changed nothing.
     `cancels` are the (id, run) of leases whose jobs somebody cancelled. `next_due_s` is how long until a waiting job becomes
     ready, None if none will by itself. `suspect`: one is next in a wanted queue, and waits until this holder is `alone`.
+    `paused` are the names of the queues that somebody paused.
     """
 
     admitted: Sequence[Admission]
@@ -123,6 +124,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cancels: Sequence[tuple[int, int]] = ()
     next_due_s: float | None = None
     suspect: bool = False
+    paused: Collection[str] = ()
 
     @property
     def leases(self) -> list[Lease]:
@@ -224,9 +226,9 @@ class Store(Protocol):
 
         Each submission is admitted whole or not at all, in order; behind one that found no room in a queue none is let past it.
         `want` maps a queue to what this holder can take; at most that much comes back leased, by priority, then by the moment it
-        became ready. A job has at most one unexpired lease, on any number of machines. A settlement whose lease was lost changes
-        nothing and comes back in `Turn.lost`. Runs count from 1 and are counted here. `number` counts the turns of this holder;
-        one is in flight at a time.
+        became ready, and nothing of a paused queue. A job has at most one unexpired lease, on any number of machines. A settlement
+        whose lease was lost changes nothing and comes back in `Turn.lost`. Runs count from 1 and are counted here. `number` counts
+        the turns of this holder; one is in flight at a time.
 
         Raises:
             StoreUnavailable: whether anything was stored is unknown. The same `number` sent again changes nothing and returns
@@ -284,13 +286,14 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs of one queue, counted by state. `waiting` includes those that are not yet due."""
+    """The jobs of one queue, counted by state. `waiting` includes those that are not yet due. `paused`: nothing of it is leased."""
 
     waiting: int = 0
     waiting_bytes: int = 0
     running: int = 0
     dead: int = 0
     held: int = 0
+    paused: bool = False
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -335,6 +338,10 @@ class Inspector(Protocol):
         """The jobs of each queue, counted. Cost: does not grow with the backlog."""
         ...
 
+    async def ready(self, queue: str, most: int) -> int:
+        """How many jobs of `queue` could be claimed now, counted up to `most`. Cost: grows with what is counted, 0.1 µs each."""
+        ...
+
     async def standing(self, id: int) -> Standing | None:
         """How a waiting job stands to its handler's limit; None if it has none, or the job does not wait. Cost: a look at what runs."""
         ...
@@ -348,6 +355,14 @@ class Inspector(Protocol):
 
     async def reopen(self, id: int) -> bool:
         """Make a dead, cancelled, expired or held job wait again, its failures and crashes forgotten. False: it was none of these."""
+        ...
+
+    async def pause(self, queue: str) -> None:
+        """Lease nothing of `queue` from the next turn of any holder on, until `resume`. Jobs are still admitted; what runs goes on."""
+        ...
+
+    async def resume(self, queue: str) -> None:
+        """Lease jobs of `queue` again."""
         ...
 
 

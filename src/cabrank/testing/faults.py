@@ -165,6 +165,10 @@ class FaultyStore:
         """As the store, over the bad connection."""
         return await self._call(self._store.tally)
 
+    async def ready(self, queue: str, most: int) -> int:
+        """As the store, over the bad connection."""
+        return await self._call(lambda: self._store.ready(queue, most))
+
     async def standing(self, id: int) -> Standing | None:
         """As the store, over the bad connection."""
         return await self._call(lambda: self._store.standing(id))
@@ -176,6 +180,14 @@ class FaultyStore:
     async def reopen(self, id: int) -> bool:
         """As the store, over the bad connection."""
         return await self._call(lambda: self._store.reopen(id))
+
+    async def pause(self, queue: str) -> None:
+        """As the store, over the bad connection."""
+        await self._call(lambda: self._store.pause(queue))
+
+    async def resume(self, queue: str) -> None:
+        """As the store, over the bad connection."""
+        await self._call(lambda: self._store.resume(queue))
 
     # ------------------------------------------------------------------------------------------------------------ within
 

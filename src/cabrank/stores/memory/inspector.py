@@ -67,7 +67,7 @@ def tally(ledger: Ledger) -> Mapping[str, Tally]:
     for holder in ledger.holders.values():
         for one in (one for held in holder.runs.values() for one in held.values()):
             counts[one.queue if isinstance(one, Block) else one.job.queue]["running"] += 1
-    return {queue: Tally(**counted) for queue, counted in counts.items()}
+    return {queue: Tally(**counted, paused=queue in ledger.paused) for queue, counted in counts.items()}
 
 
 def standing(ledger: Ledger, id: int, limits: Mapping[str, Limit]) -> Standing | None:
@@ -103,6 +103,19 @@ def reopen(ledger: Ledger, id: int) -> bool:
     ledger.unshelve(row)
     ledger.tell(0)
     return True
+
+
+def pause(ledger: Ledger, queue: str) -> None:
+    """See `Inspector.pause`."""
+    ledger.line(queue)  # so that it is tallied
+    ledger.paused.add(queue)
+    ledger.tell(0)
+
+
+def resume(ledger: Ledger, queue: str) -> None:
+    """See `Inspector.resume`."""
+    ledger.paused.discard(queue)
+    ledger.tell(0)
 
 
 def _record(ledger: Ledger, id: int) -> JobRecord | None:

@@ -99,6 +99,8 @@ class Ledger:
         self.kept: Kept | None = None
         self.cancelling: set[int] = set()
         """Running jobs that somebody cancelled; their holders are told with their next turns."""
+        self.paused: set[str] = set()
+        """Queues that somebody paused."""
         self.stale = 0
         """Jobs that were cancelled while they waited and still stand in line."""
         self._keep_dead_s = 0.0

@@ -76,6 +76,11 @@ class Line:
         """When the next job becomes ready by itself."""
         return self._later[0][0] if self._later else None
 
+    @property
+    def ready(self) -> int:
+        """How many jobs stand in line for a claim, cancelled ones included."""
+        return sum(map(len, self._ready)) + sum(len(block) - 1 for block in self._blocks.values())
+
     def pop(self) -> Job | Block | None:
         """What is to be claimed next: a job, or jobs that are alike."""
         for line in self._ready:

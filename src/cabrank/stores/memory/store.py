@@ -150,6 +150,8 @@ class MemoryStore:
         ledger.limited.promote(now)
         admitted = self._admit(new, holder.terms.settings, now)
         self._suspect = False
+        if ledger.paused:
+            want = {queue: its for queue, its in want.items() if queue not in ledger.paused}
         claimed: list[Lease | Leases] = [*self._claim_suspect(want, holder.terms.handlers)]
         if not claimed:
             claimed = [lease for queue, its in want.items() for lease in self._claim(queue, its, holder.terms.handlers)]
@@ -160,6 +162,7 @@ class MemoryStore:
             cancels=[*cancelled, *self._cancels()],
             next_due_s=self._next_due_s(now, want),
             suspect=self._suspect,
+            paused=tuple(ledger.paused),
         )
 
     def _next_due_s(self, now: float, want: Mapping[str, Want]) -> float | None:
@@ -315,6 +318,12 @@ class MemoryStore:
         """See `Inspector.tally`."""
         return inspector.tally(self.ledger)
 
+    async def ready(self, queue: str, most: int) -> int:
+        """See `Inspector.ready`. Jobs that were cancelled and still stand in line are counted too."""
+        line, now = self.ledger.line(queue), self.ledger.clock.now()
+        line.promote(now)
+        return min(most, line.ready)
+
     async def standing(self, id: int) -> Standing | None:
         """See `Inspector.standing`."""
         return inspector.standing(self.ledger, id, self._limits)
@@ -326,6 +335,14 @@ class MemoryStore:
     async def reopen(self, id: int) -> bool:
         """See `Inspector.reopen`."""
         return inspector.reopen(self.ledger, id)
+
+    async def pause(self, queue: str) -> None:
+        """See `Inspector.pause`."""
+        inspector.pause(self.ledger, queue)
+
+    async def resume(self, queue: str) -> None:
+        """See `Inspector.resume`."""
+        inspector.resume(self.ledger, queue)
 
 
 def _queues(jobs: Sequence[Job]) -> Collection[str]:

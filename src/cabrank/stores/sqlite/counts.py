@@ -12,12 +12,16 @@ from cabrank.stores.sqlite.lines import Lines
 
 
 class Waiting(msgspec.Struct):
-    """One queue as this turn sees it. `ready`: a job without a limit may be ready to be claimed; `in_line`: one that has a limit."""
+    """One queue as this turn sees it. `ready`: a job without a limit may be ready to be claimed; `in_line`: one that has a limit.
+
+    `paused`: none may be claimed.
+    """
 
     jobs: int = 0
     size: int = 0
     ready: bool = False
     in_line: bool = False
+    paused: bool = False
     written: tuple[int, int] = (0, 0)
     """The counts as the file has them."""
 
@@ -52,13 +56,16 @@ def look(connection: apsw.Connection, holder: int, lines: Lines) -> Opening:
     """What there is, in one statement."""
     row: Any = connection.execute(sql.LOOK, (holder,)).get
     turn, later_at, cancelling, limits, queues = row
-    counts = msgspec.json.decode(queues, type=list[tuple[int, int, int, bool | int]])
+    counts = msgspec.json.decode(queues, type=list[tuple[int, int, int, int, int]])
     return Opening(
         turn,
         later_at,
         bool(cancelling),
         lines if limits else None,
-        {number: Waiting(jobs, size, bool(ready), written=(jobs, size)) for number, jobs, size, ready in counts},
+        {
+            number: Waiting(jobs, size, bool(ready), paused=bool(paused), written=(jobs, size))
+            for number, jobs, size, ready, paused in counts
+        },
     )
 
 

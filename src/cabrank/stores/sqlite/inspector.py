@@ -50,9 +50,13 @@ class Reader:
         """See `Inspector.tally`."""
         rows: list[Any] = self._connection.execute(sql.TALLY).fetchall()
         return {
-            name: Tally(waiting=waiting, waiting_bytes=size, running=running, dead=dead, held=held)
-            for name, waiting, size, running, dead, held in rows
+            name: Tally(waiting=waiting, waiting_bytes=size, running=running, dead=dead, held=held, paused=bool(paused))
+            for name, waiting, size, paused, running, dead, held in rows
         }
+
+    def ready(self, queue: str, most: int, now: float) -> int:
+        """See `Inspector.ready`."""
+        return int(str(self._connection.execute(sql.COUNT_READY, (queue, most, now)).get))
 
     def standing(self, id: int, now: float) -> Standing | None:
         """See `Inspector.standing`. `now` is a moment of the monotonic clock."""

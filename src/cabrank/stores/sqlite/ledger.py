@@ -117,6 +117,11 @@ class Ledger:
         with self._held(), self._transaction():
             return statements[work](id)
 
+    def pause(self, queue: str, paused: bool) -> None:  # noqa: FBT001 -- what is written, not a choice of behaviour
+        """Write whether a queue is paused."""
+        with self._held(), self._transaction():
+            self._connection.execute(sql.PAUSE, (int(paused), self._queues.number(queue)))
+
     # ------------------------------------------------------------------------------------------------------------- turn
 
     def _take(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want]) -> Turn:
@@ -155,6 +160,9 @@ class Ledger:
             self._swept = True
         cancelled = settle.record(connection, ended, opening, now) if ended else []
         promote(connection, opening, now)
+        paused = [self._queues.name(number) for number, waiting in opening.queues.items() if waiting.paused]
+        if paused:
+            want = {queue: its for queue, its in want.items() if queue not in paused}
         if opening.lines is not None:
             for queue in opening.lines.look():
                 opening.queue(queue).in_line = True
@@ -181,6 +189,7 @@ class Ledger:
             cancels=[*cancelled, *self._cancels()] if opening.cancelling else (),
             next_due_s=self._next_due_s(opening, now, want),
             suspect=opening.suspect,
+            paused=paused,
         )
 
     def _what_is_new(self, opening: Opening, *, spare: bool) -> Arrival:

@@ -82,7 +82,12 @@ alter table job add column changed_at real not null default 0;
 create index job_unique on job (handler, unique_key) where unique_key is not null;
 """
 
-STEPS = (Step(1, _FIRST), Step(2, _LIMITS), Step(3, _MARKS))
+STEPS = (
+    Step(1, _FIRST),
+    Step(2, _LIMITS),
+    Step(3, _MARKS),
+    Step(4, "alter table queue add column paused integer not null default 0"),
+)
 VERSION = STEPS[-1].version
 
 

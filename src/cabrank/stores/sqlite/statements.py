@@ -17,14 +17,14 @@ GETS_READY = f"iif(allowance is null, {READY}, {IN_LINE})"
 # ---------------------------------------------------------------------------------------------------------------- the turn
 
 # (holder) → its last turn, when a job is due next, whether somebody cancelled, whether there are limits,
-# [[queue, waiting, bytes, is one ready], …]
+# [[queue, waiting, bytes, is one ready, is it paused], …]
 LOOK = f"""
 select (select turn from holder where id = ?1),
        (select min(due_at) from job where phase = {LATER}),
        exists(select 1 from cancelling),
        exists(select 1 from allowance),
        (select json_group_array(json_array(id, waiting, waiting_bytes,
-           waiting > 0 and exists(select 1 from job where phase = {READY} and queue = queue.id))) from queue)
+           waiting > 0 and exists(select 1 from job where phase = {READY} and queue = queue.id), paused)) from queue)
 """
 COUNT_QUEUE = "update queue set waiting = ?, waiting_bytes = ? where id = ?"
 TURN_DONE = "update holder set turn = ? where id = ?"
@@ -208,6 +208,7 @@ REOPEN = f"""
 update job set phase = {GETS_READY}, due_at = ?2, changed_at = ?2, failures = 0, crashes = 0 where id = ?1 and phase >= {DEAD}
 """
 FORGET_NOTE = "delete from note where id = ?"
+PAUSE = "update queue set paused = ? where id = ?"
 
 # Rows in the order of `JobRecord`; jobs first, then what is known of them
 RECORD = """
@@ -241,9 +242,18 @@ where phase >= {DEAD} and phase = ?3 and job.queue = ?4 and job.id > ?1 and job.
 BROWSE_DONE = "select at, ids from done where last > ?"
 QUEUES = "select id, name from queue"
 FIND_DONE = "select at, ids, results from done where last >= ?1 and first <= ?1"
+# (queue, most, now): those that have become due since the last turn are ready too
+COUNT_READY = f"""
+select count(*) from (
+    select 1 from (select id from queue where name = ?1) as wanted join job on job.queue = wanted.id where phase = {READY}
+    union all
+    select 1 from (select id from queue where name = ?1) as wanted join job on job.queue = wanted.id where phase = {LATER} and due_at <= ?3
+    limit ?2
+)
+"""
 # "phase >= DEAD" lets the partial index of the shelved answer
 TALLY = f"""
-select name, waiting, waiting_bytes,
+select name, waiting, waiting_bytes, paused,
        (select count(*) from job where phase = {RUNNING} and job.queue = queue.id),
        (select count(*) from job where phase >= {DEAD} and phase = {DEAD} and job.queue = queue.id),
        (select count(*) from job where phase >= {DEAD} and phase = {HELD} and job.queue = queue.id)

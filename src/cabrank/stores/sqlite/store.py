@@ -164,6 +164,11 @@ class SqliteStore:
         """See `Inspector.tally`."""
         return await self._ask().call(self._reading().tally)
 
+    async def ready(self, queue: str, most: int) -> int:
+        """See `Inspector.ready`."""
+        reader, now = self._reading(), self._clock.now()
+        return await self._ask().call(lambda: reader.ready(queue, most, now))
+
     async def standing(self, id: int) -> Standing | None:
         """See `Inspector.standing`."""
         reader = self._reading()
@@ -176,6 +181,22 @@ class SqliteStore:
     async def reopen(self, id: int) -> bool:
         """See `Inspector.reopen`."""
         return await self._change("reopen", id, Arrival(work=True, cancelled=False, ended=()))
+
+    async def pause(self, queue: str) -> None:
+        """See `Inspector.pause`."""
+        ledger = self._opened()
+        await self._do(lambda: ledger.pause(queue, True))
+        self._tell_all()
+
+    async def resume(self, queue: str) -> None:
+        """See `Inspector.resume`."""
+        ledger = self._opened()
+        await self._do(lambda: ledger.pause(queue, False))
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        if self._bell is not None:
+            self._bell.ring(Arrival())
 
     async def _change(self, work: str, id: int, news: Arrival) -> bool:
         ledger = self._opened()

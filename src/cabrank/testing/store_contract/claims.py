@@ -132,6 +132,15 @@ class ClaimContract(OpenedContract):
         assert ids(turn.leases) == [later.id]
         assert turn.next_due_s is None
 
+    async def test_ready_jobs_are_counted_as_far_as_somebody_wants_to_know(self, one: Opened, clock: FakeClock) -> None:
+        await one.submit(*one.jobs(3), one.job(due_at=clock.now() + 5), one.job(queue="else"))
+        assert [await one.store.ready(QUEUE, most) for most in (0, 2, 3, 10)] == [0, 2, 3, 3]
+        assert await one.store.ready("nobody's", 10) == 0
+        await clock.advance(5)
+        assert await one.store.ready(QUEUE, 10) == 4
+        await one.claim(2)
+        assert await one.store.ready(QUEUE, 10) == 2
+
     async def test_a_due_time_that_has_passed_is_now(self, one: Opened, clock: FakeClock) -> None:
         past = one.job(due_at=clock.now() - 60)
         turn = await one.turn(submission(past), want=PLENTY)

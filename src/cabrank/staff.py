@@ -1,0 +1,108 @@
+"""The pools of one dispatcher and the workers in them: who is taken on, and who is told to leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+from collections.abc import Collection, Mapping, Sequence
+
+from cabrank.errors import UsageError
+from cabrank.pool import WorkerPool
+from cabrank.queue import RUNNING_IN
+from cabrank.root import Root
+from cabrank.settings import Kind, Settings, Workers, check_workers
+from cabrank.sizing import READY_LIMIT, Load, Sizer
+from cabrank.stores.contract import Inspector
+from cabrank.workers.contract import Calls, Spawner
+
+
+class Staff:
+    """One pool for each queue. Workers begin here and end by themselves: when they are told to leave, or their pool is closed."""
+
+    def __init__(
+        self, pools: Mapping[str, WorkerPool], kinds: Mapping[str, Kind], *, spawn: Spawner, calls: Calls, settings: Settings, root: Root
+    ) -> None:
+        self._pools = pools
+        self._kinds = kinds
+        self._spawn = spawn
+        self._calls = calls
+        self._settings = settings
+        self._root = root
+        self._lives: list[asyncio.Task[None]] = []
+        self._sizers: dict[str, Sizer] = {}
+        self._taken_on = 0
+
+    @property
+    def lives(self) -> Sequence[asyncio.Task[None]]:
+        """The workers that have not left."""
+        self._lives = [life for life in self._lives if not life.done()]
+        return self._lives
+
+    def open(self) -> None:
+        """Take on as many workers for each queue as the settings say."""
+        cores = os.cpu_count() or 1
+        for queue in self._pools:
+            self.resize(queue, self._settings.workers_of(queue, self._kinds[queue], cores))
+
+    def pools_of(self, queue: str | None) -> Sequence[WorkerPool]:
+        """The pool of a queue; all of them for None.
+
+        Raises:
+            UsageError: there is no such queue here.
+        """
+        if queue is None:
+            return list(self._pools.values())
+        if queue not in self._pools:
+            raise UsageError(f"there is no queue {queue!r} here; there are {', '.join(sorted(self._pools))}")
+        return [self._pools[queue]]
+
+    def resize(self, queue: str, workers: Workers) -> None:
+        """See `Dispatcher.resize`."""
+        [pool] = self.pools_of(queue)
+        check_workers("the number of workers", workers)
+        self._sizers.pop(queue, None)
+        if isinstance(workers, int):
+            self._bring_to(pool, workers)
+        else:
+            least, most = workers
+            self._sizers[queue] = Sizer(least=least, most=most, target_wait_s=self._settings.target_wait_s)
+            self._bring_to(pool, max(least, min(most, pool.size)))
+
+    @property
+    def sizes_itself(self) -> bool:
+        """Whether a pool does."""
+        return bool(self._sizers)
+
+    async def fit(self, store: Inspector, now: float, *, paused: Collection[str]) -> bool:
+        """Make the pools that size themselves as large as they need to be, but not those whose queues are paused. Whether one grew."""
+        grew = False
+        for queue, sizer in tuple(self._sizers.items()):
+            pool = self._pools[queue]
+            ready = await store.ready(queue, READY_LIMIT) + len(pool.queue)
+            if queue not in paused and self._sizers.get(queue) is sizer:
+                before = pool.size
+                self._bring_to(pool, sizer.size(_load(pool, ready, now)))
+                grew = grew or pool.size > before
+        return grew
+
+    def _bring_to(self, pool: WorkerPool, workers: int) -> None:
+        queue, more = pool.queue.name, workers - pool.size
+        if more < 0:
+            pool.dismiss(-more)
+        elif more:
+            self._take_on(queue, more - pool.keep(more))
+
+    def _take_on(self, queue: str, workers: int) -> None:
+        context = contextvars.copy_context()
+        context.run(RUNNING_IN.set, queue)
+        for _ in range(workers):
+            self._taken_on += 1
+            work = self._pools[queue].add(self._spawn(self._kinds[queue], self._calls, context))
+            self._lives.append(self._root.start(work, name=f"{queue}/{self._taken_on}"))
+
+
+def _load(pool: WorkerPool, ready: int, now: float) -> Load:
+    ages = [now - worker.began_at for worker in pool.workers if worker.lease is not None]
+    run_s = max(pool.queue.run_s or 0.0, sum(ages) / len(ages) if ages else 0.0)
+    return Load(at=now, ready=ready, busy=pool.started - pool.ended, ended=pool.ended, run_s=run_s)
