@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
-from operator import attrgetter
 from random import Random
 from typing import Protocol
 
@@ -359,7 +358,7 @@ class Committer:
                 for settlement in settlements
             ]
         self._counters.done += sum(map(len, returned.values()))
-        _count(self._counters, settlements)
+        self._counters.count(settlements)
         self._settled(returned, settlements)
         if self._events:
             self._events.publish(JobsSettled(returned, settlements))
@@ -393,24 +392,3 @@ class Committer:
 def _answer(answers: Sequence[tuple[Answered, Admission]]) -> None:
     for answered, admission in answers:
         answered(admission)
-
-
-_cause_of = attrgetter("cause")
-_COUNTER = {
-    Cause.RETURNED: "done",
-    Cause.RETRIED: "retried",
-    Cause.SNOOZED: "retried",
-    Cause.RELEASED: "released",
-    Cause.CRASHED: "retried",
-    Cause.GAVE_UP: "dead",
-    Cause.WORKER_LOST: "dead",
-    Cause.CANCELLED: "cancelled",
-    Cause.DROPPED: "expired",
-    Cause.UNREADABLE: "held",
-}
-
-
-def _count(counters: Counters, settlements: Sequence[Settlement]) -> None:
-    for cause, number in Counter(map(_cause_of, settlements)).items():
-        name = _COUNTER[cause]
-        setattr(counters, name, getattr(counters, name) + number)

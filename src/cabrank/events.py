@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -110,3 +112,24 @@ class Counters:
         self.left_behind = 0
         self.turns = 0
         self.turns_failed = 0
+
+    def count(self, settlements: Sequence[Settlement]) -> None:
+        """Count what became of runs."""
+        for cause, number in Counter(map(_cause_of, settlements)).items():
+            name = _COUNTER[cause]
+            setattr(self, name, getattr(self, name) + number)
+
+
+_cause_of = attrgetter("cause")
+_COUNTER = {
+    Cause.RETURNED: "done",
+    Cause.RETRIED: "retried",
+    Cause.SNOOZED: "retried",
+    Cause.RELEASED: "released",
+    Cause.CRASHED: "retried",
+    Cause.GAVE_UP: "dead",
+    Cause.WORKER_LOST: "dead",
+    Cause.CANCELLED: "cancelled",
+    Cause.DROPPED: "expired",
+    Cause.UNREADABLE: "held",
+}

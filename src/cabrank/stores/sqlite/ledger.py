@@ -14,7 +14,7 @@ from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable, StoreUnusable
 from cabrank.job import Lease
 from cabrank.settings import STORE_BOUND
-from cabrank.stores.contract import ID_BLOCK, Arrival, Submission, Terms, Turn, Want
+from cabrank.stores.contract import ID_BLOCK, Admission, Arrival, Submission, Terms, Turn, Want
 from cabrank.stores.sqlite import counts, kept, settle
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.admit import Admitter
@@ -166,20 +166,7 @@ class Ledger:
         if opening.lines is not None:
             for queue in opening.lines.look():
                 opening.queue(queue).in_line = True
-        suspect = self._is_suspect_next(want, opening)
-        admitter = Admitter(
-            connection,
-            queues=self._queues,
-            handlers=self._handlers,
-            terms=self._terms,
-            opening=opening,
-            lines=self._lines,
-            holder=self._holders.id,
-            now=now,
-        )
-        admitted, started = admitter.admit(new, {} if suspect else want) if new else ([], [])
-        leases = self._claim_suspect(want, opening) if suspect else []
-        leases = leases or [*started, *self._claim(want, started, opening)]
+        admitted, leases = self._admit_and_claim(new, want, opening, now)
         self.news = self._what_is_new(opening, spare=sum(its.jobs for its in want.values()) > len(leases))
         counts.write(connection, opening)
         return Turn(
@@ -191,6 +178,25 @@ class Ledger:
             suspect=opening.suspect,
             paused=paused,
         )
+
+    def _admit_and_claim(
+        self, new: Sequence[Submission], want: Mapping[str, Want], opening: Opening, now: float
+    ) -> tuple[Sequence[Admission], Sequence[Lease]]:
+        """Take new jobs in, then lease ready ones; a suspect alone, if one is next."""
+        suspect = self._is_suspect_next(want, opening)
+        admitter = Admitter(
+            self._connection,
+            queues=self._queues,
+            handlers=self._handlers,
+            terms=self._terms,
+            opening=opening,
+            lines=self._lines,
+            holder=self._holders.id,
+            now=now,
+        )
+        admitted, started = admitter.admit(new, {} if suspect else want) if new else ([], [])
+        leases = self._claim_suspect(want, opening) if suspect else []
+        return admitted, leases or [*started, *self._claim(want, started, opening)]
 
     def _what_is_new(self, opening: Opening, *, spare: bool) -> Arrival:
         """What other holders may want to know of this turn: jobs that it left for them, room that it made, what it took from the dead."""
