@@ -51,7 +51,7 @@ class Way:
             PayloadInvalid, PayloadTooLarge: the arguments are not what it takes.
         """
         id, block = self._ids.next, self._block
-        if self._engine.closed is not None:
+        if self._engine.closed is not None or self._queue in self._engine.shut:
             return None
         payload = b"" if self._bare else self._payload(args)
         one = len(args) == 1
