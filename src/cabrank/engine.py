@@ -15,7 +15,7 @@ from cabrank.errors import CabrankError, DispatcherFailed, IntakeClosed, NotEnte
 from cabrank.events import Counters, Events
 from cabrank.handle import Handles
 from cabrank.ids import Ids
-from cabrank.job import Settlement
+from cabrank.job import Job, Settlement
 from cabrank.root import STUBBORN_S, Root, outlast
 from cabrank.settings import Settings
 from cabrank.stores.contract import Arrival, InspectedStore, Returned, Terms
@@ -109,6 +109,10 @@ class Engine:
         """Raise why nothing is taken on for `queue`, if so."""
         if queue in self.shut:
             raise self.shut[queue]
+
+    def shut_to(self, jobs: Sequence[Job]) -> IntakeClosed | None:
+        """Why nothing is taken on for the queue of one of these jobs, if so."""
+        return next((self.shut[job.queue] for job in jobs if job.queue in self.shut), None) if self.shut else None
 
     def close_door(self) -> None:
         """Take no new work from now on. What was taken is still committed."""

@@ -252,9 +252,9 @@ class Handles:
         records = await self.store.find(asked)
         self._learn(records.values())
         for number in asked:
-            if number not in records:
+            if number not in records and not (self._keep and number in self._live):  # in memory it is still on its way
                 self._refuse(number, ResultGone(f"job {text_id(self.prefix, number)} ended and is no longer kept"))
-            elif records[number].state is State.HELD:
+            elif number in records and records[number].state is State.HELD:
                 self._refuse(number, self._held(number, records[number].error))
 
     async def cancel(self, number: int) -> bool:

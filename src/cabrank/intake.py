@@ -243,9 +243,7 @@ class Intake:
         size = size_of(submission.jobs)
         if self.engine.closed is not None:
             answered(self.engine.closed)
-        elif self.engine.shut and (
-            shut := next((self.engine.shut[q] for q in map(_queue, submission.jobs) if q in self.engine.shut), None)
-        ):
+        elif (shut := self.engine.shut_to(submission.jobs)) is not None:
             answered(shut)
         elif (never := self._never_fits(submission, size)) is not None:
             answered(never)
@@ -325,7 +323,7 @@ class Intake:
         feed: Feed[Any, Any] = Feed(
             items,
             submit,
-            ahead=AHEAD * workers if ahead is None else ahead,
+            ahead=AHEAD * (max(workers) if isinstance(workers, tuple) else workers) if ahead is None else ahead,
             chunk=most,
             ordered=ordered,
             handles=self.engine.handles,
