@@ -141,7 +141,7 @@ async def test_what_cannot_be_is_refused(gate: Gate) -> None:
     with pytest.raises(cabrank.NotEntered):
         await dispatcher.resize("gate", 2)
     async with dispatcher:
-        with pytest.raises(cabrank.UsageError, match="no queue 'gaet' here; there are async, gate, thread"):
+        with pytest.raises(cabrank.UsageError, match="no queue 'gaet' here; there are async, gate, process, thread"):
             await dispatcher.resize("gaet", 2)
         with pytest.raises(cabrank.SettingError, match="at least 1, not 0: pause a queue"):
             await dispatcher.resize("gate", 0)
