@@ -161,11 +161,15 @@ class Leases(Sequence[Lease]):
     def without(self, fence: tuple[int, int]) -> tuple[Lease, list[Leases]] | None:
         """Take one out: its lease, and what is left before and behind it instead of these. None: it is not here."""
         id, run = fence
-        start, at = self.next, id - self.block.first
-        if run != 1 or not start <= at < self.stop:
+        at = id - self.block.first
+        if run != 1 or not self.next <= at < self.stop:
+            return None
+        left = list(self.positions)  # who goes through them finds none any more
+        start = left[0] if left else self.stop
+        if start > at:
+            self.positions = iter(left)
             return None
         parts = [Leases(self.block, *span) for span in ((start, at), (at + 1, self.stop)) if span[0] < span[1]]
-        self.positions = iter(())
         return self.lease(at), parts
 
     def __len__(self) -> int:

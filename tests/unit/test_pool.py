@@ -309,3 +309,15 @@ async def test_alike_jobs_that_never_suspend_let_others_run() -> None:
         asyncio.get_running_loop().call_soon(order.append, "other")
         await bench.outcome(3)
     assert order.index("other") < 2
+
+
+async def test_a_waiting_one_of_alike_jobs_is_cancelled_while_a_worker_is_among_them() -> None:
+    go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with manned(Bench()) as bench:
+        bench.pool.accept([alike(bench, [held(go), done, done, done])])
+        await settled(lambda: bench.pool.started == 1)
+        assert bench.pool.cancel((3, 1))
+        go.set_result(None)
+        await bench.outcome(4)
+    assert sorted(id for id, _ in bench.outcomes) == [1, 2, 3, 4]
+    assert bench.pool.ended == 3
