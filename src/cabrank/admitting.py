@@ -10,7 +10,8 @@ from cabrank.block import Block
 from cabrank.errors import CabrankError, KeyReused, QueueFull
 from cabrank.job import Job
 from cabrank.queue import RUNNING_IN
-from cabrank.stores.contract import Admission, Verdict
+from cabrank.settings import Bound
+from cabrank.stores.contract import TURN_BYTES, Admission, Verdict
 
 queue_of = attrgetter("queue")
 
@@ -22,8 +23,9 @@ def size_of(jobs: Sequence[Job]) -> int:
     return len(jobs[0].payload) if len(jobs) == 1 else sum([len(job.payload) for job in jobs])
 
 
-def parts_of(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
-    """The jobs in parts of at most `size` bytes of payload, at least one job each."""
+def parts_of(jobs: Sequence[Job], bound: Bound) -> Iterator[Sequence[Job]]:
+    """The jobs in parts that fit into a turn and find room while others submit too, at least one job each."""
+    size = min(TURN_BYTES, max(1, bound.bytes // 4))
     if size_of(jobs) <= size:
         yield jobs
         return
@@ -36,10 +38,20 @@ def parts_of(jobs: Sequence[Job], size: int) -> Iterator[Sequence[Job]]:
     yield jobs[first:]
 
 
-def pass_on(stored: asyncio.Future[None], answer: asyncio.Future[Admission]) -> None:
+def answer(future: asyncio.Future[Admission], outcome: Admission | CabrankError) -> None:
+    """Let `future` have the answer to a submission, if anybody still waits for it."""
+    if future.done():
+        return
+    if isinstance(outcome, CabrankError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+
+
+def pass_on(stored: asyncio.Future[None], answered: asyncio.Future[Admission]) -> None:
     """Say whether it was stored as the answer has it."""
     try:
-        accepted(answer.result(), "")
+        accepted(answered.result(), "")
     except CabrankError as error:
         stored.set_exception(error)
     else:

@@ -192,6 +192,27 @@ def first_id(jobs: Sequence[Job]) -> int:
     return jobs.first if isinstance(jobs, Block) else jobs[0].id
 
 
+def first_queue(jobs: Sequence[Job]) -> str:
+    """The queue of the first of them."""
+    return jobs.queue if isinstance(jobs, Block) else jobs[0].queue
+
+
+def queues_of(jobs: Sequence[Job]) -> Sequence[str]:
+    """The queues that they go to, in their order; one that several go to may be there several times."""
+    return (jobs.queue,) if isinstance(jobs, Block) else [job.queue for job in jobs]
+
+
+def needed_by(jobs: Sequence[Job]) -> dict[str, tuple[int, int]]:
+    """How many jobs and how many bytes they are in each queue."""
+    if isinstance(jobs, Block):
+        return {jobs.queue: (len(jobs), jobs.size)}
+    needed: dict[str, tuple[int, int]] = {}
+    for job in jobs:
+        count, size = needed.get(job.queue, (0, 0))
+        needed[job.queue] = count + 1, size + len(job.payload)
+    return needed
+
+
 def queue_of(lease: Lease | Leases) -> str:
     """The queue that it was claimed from."""
     return lease.block.queue if isinstance(lease, Leases) else lease.job.queue

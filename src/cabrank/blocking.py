@@ -10,7 +10,7 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
@@ -22,6 +22,7 @@ import cabrank.handle
 import cabrank.intake
 from cabrank.app import App
 from cabrank.errors import IntakeClosed, UsageError, UsedAfterFork
+from cabrank.handle import Built
 from cabrank.intake import CHUNK, When
 from cabrank.loopthread import LoopThread
 from cabrank.settings import PerQueue, Settings
@@ -73,32 +74,11 @@ class JobHandle(Generic[R]):
         return repr(self._handle)
 
 
-class JobHandles(Sequence[JobHandle[R]]):
+class JobHandles(Built[cabrank.handle.JobHandle[R], JobHandle[R]], Generic[R]):
     """The handles of a bulk submit, each built when it is asked for."""
 
     def __init__(self, chunks: Sequence[Sequence[cabrank.handle.JobHandle[R]]], thread: LoopThread) -> None:
-        self._chunks = chunks
-        self._thread = thread
-
-    def __len__(self) -> int:
-        return sum(map(len, self._chunks))
-
-    def __iter__(self) -> Iterator[JobHandle[R]]:
-        return (JobHandle(handle, self._thread) for chunk in self._chunks for handle in chunk)
-
-    @overload
-    def __getitem__(self, index: int) -> JobHandle[R]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[JobHandle[R]]: ...
-    def __getitem__(self, index: int | slice) -> JobHandle[R] | Sequence[JobHandle[R]]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        position = index + len(self) if index < 0 else index
-        for chunk in self._chunks:
-            if 0 <= position < len(chunk):
-                return JobHandle(chunk[position], self._thread)
-            position -= len(chunk)
-        raise IndexError(f"there are {len(self)} handles")
+        super().__init__(chunks, lambda handle: JobHandle(handle, thread))
 
 
 class _Open:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from cabrank.block import Block, Leases
+from cabrank.block import Leases, first_queue, queues_of
 from cabrank.clock import Clock
 from cabrank.errors import CabrankError, StoreUnavailable
 from cabrank.events import Counters, Events, JobsAdmitted, JobsClaimed, JobsSettled, LeasesLost, TurnFailed
@@ -66,8 +66,7 @@ class Offer(msgspec.Struct):
     @property
     def queue(self) -> str:
         """The queue in whose line it stands when there is no room."""
-        jobs = self.submission.jobs
-        return jobs.queue if isinstance(jobs, Block) else jobs[0].queue
+        return first_queue(self.submission.jobs)
 
 
 class Batch(msgspec.Struct):
@@ -178,8 +177,7 @@ class Committer:
         """Whether jobs of one of these queues are on their way to the store."""
         offered = [offer.submission.jobs for offer in chain(self._offers, self._sent)]
         return any(queue in self.lines for queue in queues) or any(
-            jobs.queue in queues if isinstance(jobs, Block) else any(job.queue in queues for job in jobs)
-            for jobs in chain(self.pending.jobs, self._sent_slice, offered)
+            queue in queues for jobs in chain(self.pending.jobs, self._sent_slice, offered) for queue in queues_of(jobs)
         )
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from random import Random
 
 from cabrank.app import App
+from cabrank.block import queues_of
 from cabrank.clock import Clock
 from cabrank.committer import Committer
 from cabrank.errors import CabrankError, DispatcherFailed, IntakeClosed, NotEntered, StoreUnavailable, UsageError, UsedAfterFork
@@ -112,7 +113,7 @@ class Engine:
 
     def shut_to(self, jobs: Sequence[Job]) -> IntakeClosed | None:
         """Why nothing is taken on for the queue of one of these jobs, if so."""
-        return next((self.shut[job.queue] for job in jobs if job.queue in self.shut), None) if self.shut else None
+        return next((self.shut[queue] for queue in queues_of(jobs) if queue in self.shut), None) if self.shut else None
 
     def close_door(self) -> None:
         """Take no new work from now on. What was taken is still committed."""

@@ -19,6 +19,8 @@ from cabrank.states import TRANSITIONS, UNFINISHED, Cause, State
 from cabrank.stores.contract import Inspector, JobRecord, Returned
 
 R = TypeVar("R")
+H = TypeVar("H")
+S = TypeVar("S")
 
 RETURNED_NONE = Settlement(0, 0, Cause.RETURNED)
 """What a handle learns of such a run: it knows the rest."""
@@ -145,9 +147,7 @@ class Handles:
                 handle = handle()
             if handle is not None:
                 handle.learn(settlement)
-            for waiter in self._waiting.pop(settlement.id, ()):
-                if not waiter.done():
-                    waiter.set_result(settlement)
+            self._tell(settlement)
 
     def _returned(self, run: int, ids: Sequence[int]) -> None:
         for handle in map(self._live.pop, ids, repeat(None)) if self._live else ():
@@ -156,9 +156,13 @@ class Handles:
                 held._settlement = RETURNED_NONE  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- `learn`, for very many
         if self._waiting:
             for id in ids:
-                for waiter in self._waiting.pop(id, ()):
-                    if not waiter.done():
-                        waiter.set_result(Settlement(id, run, Cause.RETURNED))
+                if id in self._waiting:
+                    self._tell(Settlement(id, run, Cause.RETURNED))
+
+    def _tell(self, settlement: Settlement) -> None:
+        for waiter in self._waiting.pop(settlement.id, ()):
+            if not waiter.done():
+                waiter.set_result(settlement)
 
     def _held(self, number: int, why: str) -> JobHeld:
         return JobHeld(f"job {text_id(self.prefix, number)} is held, its payload does not decode here: {why}; reopen it after a fix")
@@ -294,34 +298,36 @@ def _result_of(id: str, settlement: Settlement, codec: PayloadCodec | None, *, b
             raise failed from settlement.failure
 
 
-class JobHandles(Sequence[JobHandle[R]]):
-    """The handles of a bulk submit, each built when it is asked for: a million of them cost a few numbers."""
+class Built(Sequence[H], Generic[S, H]):
+    """What `build` makes of the items of several sequences, one behind another; each when it is asked for."""
 
-    def __init__(self, blocks: Sequence[range], handles: Handles, *, codec: PayloadCodec, bare: bool) -> None:
-        self._blocks = blocks
-        self._handles = handles
-        self._codec = codec
-        self._bare = bare
+    def __init__(self, parts: Sequence[Sequence[S]], build: Callable[[S], H]) -> None:
+        self._parts = parts
+        self._build = build
 
     def __len__(self) -> int:
-        return sum(len(block) for block in self._blocks)
+        return sum(map(len, self._parts))
 
-    def __iter__(self) -> Iterator[JobHandle[R]]:
-        return (self._handle(number) for block in self._blocks for number in block)
+    def __iter__(self) -> Iterator[H]:
+        return (self._build(item) for part in self._parts for item in part)
 
     @overload
-    def __getitem__(self, index: int) -> JobHandle[R]: ...
+    def __getitem__(self, index: int) -> H: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[JobHandle[R]]: ...
-    def __getitem__(self, index: int | slice) -> JobHandle[R] | Sequence[JobHandle[R]]:
+    def __getitem__(self, index: slice) -> Sequence[H]: ...
+    def __getitem__(self, index: int | slice) -> H | Sequence[H]:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
         position = index + len(self) if index < 0 else index
-        for block in self._blocks:
-            if 0 <= position < len(block):
-                return self._handle(block[position])
-            position -= len(block)
+        for part in self._parts:
+            if 0 <= position < len(part):
+                return self._build(part[position])
+            position -= len(part)
         raise IndexError(f"there are {len(self)} handles")
 
-    def _handle(self, number: int) -> JobHandle[R]:
-        return JobHandle(number, self._handles, self._codec, self._bare)
+
+class JobHandles(Built[int, JobHandle[R]], Generic[R]):
+    """The handles of a bulk submit, each built when it is asked for: a million of them cost a few numbers."""
+
+    def __init__(self, blocks: Sequence[range], handles: Handles, *, codec: PayloadCodec, bare: bool) -> None:
+        super().__init__(blocks, lambda number: JobHandle(number, handles, codec, bare))

@@ -13,22 +13,22 @@ from typing import Any, Literal, Self, TypedDict, TypeVar, TypeVarTuple, Unpack,
 
 import msgspec
 
-from cabrank.admitting import accepted, parts_of, pass_on, queue_of, size_of
-from cabrank.app import App
-from cabrank.block import Block, first_id
+from cabrank.admitting import accepted, answer, parts_of, pass_on, queue_of, size_of
+from cabrank.app import AnyHandler, App
+from cabrank.block import Block, first_id, first_queue
 from cabrank.clock import Clock, SystemClock
 from cabrank.codec import PayloadCodec
 from cabrank.committer import Answered
 from cabrank.drafts import PLAIN, Drafts, Options
 from cabrank.engine import Engine
-from cabrank.errors import CabrankError, DispatcherFailed, NeverFits, SettingError
+from cabrank.errors import DispatcherFailed, NeverFits, SettingError
 from cabrank.handle import JobHandle, JobHandles
 from cabrank.job import Conflict, Job, check_key, digest_of, number_of
 from cabrank.queue import RUNNING_IN
 from cabrank.results import Feed, Results, Submitted
 from cabrank.settings import Bound, Kind, PerPool, PerQueue, Settings, load
 from cabrank.stores import open_url
-from cabrank.stores.contract import STORED, TURN_BYTES, Admission, InspectedStore, Submission
+from cabrank.stores.contract import STORED, Admission, InspectedStore, Submission
 from cabrank.way import Take, Way, no_way
 
 R = TypeVar("R")
@@ -165,12 +165,9 @@ class Intake:
         before: asyncio.Future[Admission] | None = None
         source = iter(items)
         while batch := list(islice(source, chunk)):
-            self.engine.check_open()
-            if not self.engine.ids.enough(len(batch)):
-                await self.engine.ids.refill()
-            jobs = self.drafts.many(handler, function, batch, options)
+            jobs = await self._drafted(handler, function, batch, options)
             blocks.append(range(first := first_id(jobs), first + len(jobs)))
-            for part in parts_of(jobs, min(TURN_BYTES, max(1, bound.bytes // 4))):
+            for part in parts_of(jobs, bound):
                 submission, size = Submission(jobs=part), size_of(part)
                 committed = None if self._taken(submission, size) else self._offered(submission, size, patient=True)
                 if before is not None:
@@ -308,12 +305,8 @@ class Intake:
         most = max(1, bound.jobs // 4)  # what is submitted together finds room while others submit too
 
         async def submit(batch: list[Any]) -> Iterable[Submitted]:
-            self.engine.check_open()
-            if not self.engine.ids.enough(len(batch)):
-                await self.engine.ids.refill()
-            jobs = self.drafts.many(handler, function, batch, options)
-            parts = parts_of(jobs, min(TURN_BYTES, max(1, bound.bytes // 4)))
-            return [self._held(part, handler.codec, bare=self.drafts.is_bare(handler)) for part in parts]
+            jobs = await self._drafted(handler, function, batch, options)
+            return [self._held(part, handler.codec, bare=self.drafts.is_bare(handler)) for part in parts_of(jobs, bound)]
 
         def start(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
             self.engine.check_open()
@@ -331,6 +324,13 @@ class Intake:
         )
         return feed
 
+    async def _drafted(self, handler: AnyHandler, function: Callable[..., Any], items: list[Any], options: Options) -> Sequence[Job]:
+        """The jobs of many items, made as long as work is taken on."""
+        self.engine.check_open()
+        if not self.engine.ids.enough(len(items)):
+            await self.engine.ids.refill()
+        return self.drafts.many(handler, function, items, options)
+
     def _held(self, jobs: Sequence[Job], codec: PayloadCodec, *, bare: bool) -> Submitted:
         """Offer jobs to the store, with a handle for each that keeps its outcome."""
         first = first_id(jobs)
@@ -346,8 +346,7 @@ class Intake:
         self.engine.check_open()
         drafts = self.drafts
         handler = drafts.handler_of(function)
-        if self.engine.shut:
-            self.engine.check_queue(handler.queue)
+        self.engine.check_queue(handler.queue)
         if not self.engine.ids.enough(1):
             await self.engine.ids.refill()
         options = Options(**when) if when else PLAIN
@@ -389,7 +388,7 @@ class Intake:
         if not self._judges:
             return False
         jobs, engine = submission.jobs, self.engine
-        queue = jobs.queue if isinstance(jobs, Block) else jobs[0].queue
+        queue = first_queue(jobs)
         if submission.key or submission.unique or engine.committer.in_line(queue):
             return False
         if not isinstance(jobs, Block) and len(jobs) > 1 and len(set(map(queue_of, jobs))) > 1:
@@ -401,15 +400,6 @@ class Intake:
 
     def _offered(self, submission: Submission, size: int, *, patient: bool) -> asyncio.Future[Admission]:
         future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
-
-        def answered(answer: Admission | CabrankError) -> None:
-            if future.done():
-                return
-            if isinstance(answer, CabrankError):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-        may_wait = patient and RUNNING_IN.get() != submission.jobs[0].queue
-        self.engine.committer.offer(submission, answered, patient=may_wait, size=size, wanted=lambda: not future.cancelled())
+        may_wait = patient and RUNNING_IN.get() != first_queue(submission.jobs)
+        self.engine.committer.offer(submission, partial(answer, future), patient=may_wait, size=size, wanted=lambda: not future.cancelled())
         return future

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Generator
-from contextlib import contextmanager
 
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed
 from cabrank.events import logger
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 LOOK_S = 0.2  # how soon a failure inside is seen
 
 
@@ -28,17 +24,15 @@ class Stopping:
         """Whether a signal came."""
         return self._told.is_set()
 
-    @contextmanager
-    def signals(self) -> Generator[None]:
-        """Let SIGTERM and SIGINT mean a stop."""
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self._tell)
-        try:
-            yield
-        finally:
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
+    def tell(self) -> None:
+        """A signal came."""
+        grace_s = self._dispatcher.settings.grace_s
+        if not self.told:
+            logger.info("stopping: what runs may finish within %g s, a second signal hands it back at once", grace_s)
+            self._told.set()
+        elif not self._again.is_set():
+            logger.info("stopping at once: what runs is handed back")
+            self._again.set()
 
     async def wanted(self) -> None:
         """Return when a signal came, or when the dispatcher failed inside."""
@@ -55,15 +49,6 @@ class Stopping:
             await self._dispatcher.stop()
         finally:
             hurrying.cancel()
-
-    def _tell(self) -> None:
-        grace_s = self._dispatcher.settings.grace_s
-        if not self.told:
-            logger.info("stopping: what runs may finish within %g s, a second signal hands it back at once", grace_s)
-            self._told.set()
-        elif not self._again.is_set():
-            logger.info("stopping at once: what runs is handed back")
-            self._again.set()
 
     async def _hurry(self) -> None:
         await self._again.wait()

@@ -16,6 +16,7 @@ from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed, SettingError
 from cabrank.events import logger
 from cabrank.settings import load
+from cabrank.signals import heard
 
 
 def work(
@@ -79,7 +80,7 @@ async def run_until_told(dispatcher: Dispatcher, announce: Callable[[], None]) -
         StoreUnusable, StoreUnavailable, RegistrationError: it could not start.
     """
     stopping = Stopping(dispatcher)
-    with stopping.signals():
+    with heard(stopping.tell):
         async with dispatcher:
             if not stopping.told:
                 announce()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
@@ -27,8 +26,8 @@ from cabrank.server.listening import refusal
 from cabrank.server.pace import Crowd
 from cabrank.server.reception import Reception
 from cabrank.server.replies import Heads
+from cabrank.signals import heard
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BACKLOG = 4096  # connections that the system may hold ready: a burst opens many at once
 PARTING_S = 5  # seconds that a connection may take to finish a request when everything else has ended
 FILES_KEPT = 32  # open files that are no connections: the store's, the log, libraries that are loaded late
@@ -46,7 +45,7 @@ async def serve(
         StoreUnusable, StoreUnavailable, RegistrationError: it could not start.
     """
     life = Life(dispatcher, access)
-    with life.signals():
+    with heard(life.stop):
         async with dispatcher:
             await life.run(sockets, announce)
 
@@ -60,18 +59,6 @@ class Life:
         self._http: HttpServer | None = None
         self._told = 0
         self._stops: list[asyncio.Task[None]] = []
-
-    @contextmanager
-    def signals(self) -> Generator[None]:
-        """Let SIGTERM and SIGINT mean a stop."""
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self.stop)
-        try:
-            yield
-        finally:
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)
 
     def stop(self) -> None:
         """Drain; called again, hand back at once."""

@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 
 import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from cabrank.admitting import accepted, answer
 from cabrank.app import AnyHandler
 from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import Options
-from cabrank.errors import CabrankError, KeyReused, PayloadInvalid, PayloadTooLarge, QueueFull
+from cabrank.errors import CabrankError, PayloadInvalid, PayloadTooLarge
 from cabrank.job import digest_of
 from cabrank.server.lines import Chunk, Lines, TooLong
 from cabrank.server.problems import answer_to, problem_of
 from cabrank.server.responses import response_of
 from cabrank.server.views import LineFailed, LineStored, StreamEnd
-from cabrank.stores.contract import Admission, Submission, Verdict
+from cabrank.stores.contract import Admission, Submission
 
 CHUNK = 1_000  # lines of a turn
 KEYED_CHUNK = 100  # lines that are acknowledged together if there is a key: each chunk has a receipt
@@ -163,17 +165,8 @@ class JobStream:
             # No key that a client can send has a line end in it, so those of chunks never meet another.
             submission = Submission(jobs=jobs, key=f"{self._key}\n{chunk.first}", digest=digest_of(self._digested, body))
         answered: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
-        self._dispatcher.enter(submission, lambda outcome: _answer(answered, outcome), patient=True)
-        admission = await answered
-        match admission.verdict:
-            case Verdict.STORED:
-                return jobs[0].id
-            case Verdict.REPEATED | Verdict.UNIQUE:
-                return admission.first_id
-            case Verdict.KEY_REUSED:
-                raise KeyReused(self._key)
-            case Verdict.FULL:
-                raise QueueFull(admission.queue, admission.bound, "send the rest again later")
+        self._dispatcher.enter(submission, partial(answer, answered), patient=True)
+        return accepted(await answered, self._key) or jobs[0].id
 
     # ----------------------------------------------------------------------------------------------------------- writing
 
@@ -197,15 +190,6 @@ class JobStream:
         failed = None if self._failure is None else problem_of(self._failure)
         end = StreamEnd(end=failed is None, next_line=self._lines.begun, lines=told.lines, stored=told.stored, problem=failed)
         return msgspec.json.encode(end) + b"\n"
-
-
-def _answer(answered: asyncio.Future[Admission], outcome: Admission | CabrankError) -> None:
-    if answered.done():
-        return
-    if isinstance(outcome, CabrankError):
-        answered.set_exception(outcome)
-    else:
-        answered.set_result(outcome)
 
 
 def _body(said: bytes, *, more: bool) -> Message:

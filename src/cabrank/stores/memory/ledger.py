@@ -11,14 +11,14 @@ from random import Random
 
 import msgspec
 
-from cabrank.block import Block, Leases
+from cabrank.block import Block, Leases, needed_by
 from cabrank.clock import Clock
 from cabrank.job import Job, Lease, Settlement, new_prefix
 from cabrank.settings import Bound, Settings
 from cabrank.states import Cause, State, after
 from cabrank.stores.contract import ID_BLOCK, REPLACED, STORED, Admission, Submission, Terms, Verdict
 from cabrank.stores.memory.kept import Kept
-from cabrank.stores.memory.line import Line, needed_by
+from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Lines
 from cabrank.stores.memory.unique import Uniques
 
@@ -91,8 +91,8 @@ class Ledger:
         self.history: dict[int, History] = {}
         self.lines: dict[str, Line] = {}
         self.limited = Lines(self.still_waits)
-        self.uniques = Uniques(self._waits, debounce=self._debounce, replace=self._replace)
         """The jobs that stand in the lines of their limits instead; their queue's line counts them all the same."""
+        self.uniques = Uniques(self._waits, debounce=self._debounce, replace=self._replace)
         self.receipts: OrderedDict[str, tuple[float, bytes, int, int]] = OrderedDict()
         self.holders: dict[int, Holder] = {}
         self.watchers: list[Callable[[int], None]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from itertools import count
 from operator import attrgetter
 
@@ -135,14 +135,3 @@ class Line:
     def _forget(self, block: Block) -> None:
         del self._blocks[block.first]
         del self._firsts[bisect_right(self._firsts, block.first) - 1]
-
-
-def needed_by(jobs: Sequence[Job]) -> dict[str, tuple[int, int]]:
-    """How many jobs and how many bytes they are in each queue."""
-    if isinstance(jobs, Block):
-        return {jobs.queue: (len(jobs), jobs.size)}
-    needed: dict[str, tuple[int, int]] = {}
-    for job in jobs:
-        count, size = needed.get(job.queue, (0, 0))
-        needed[job.queue] = count + 1, size + len(job.payload)
-    return needed

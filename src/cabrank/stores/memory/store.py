@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from random import Random
 
-from cabrank.block import Block, Leases
+from cabrank.block import Block, Leases, queues_of
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
 from cabrank.job import Job, Lease, Settlement
@@ -179,7 +179,7 @@ class MemoryStore:
         admitted: list[Admission] = []
         full: dict[str, Admission] = {}
         for submission in new:
-            before = next((full[queue] for queue in _queues(submission.jobs) if queue in full), None) if full else None
+            before = next((full[queue] for queue in queues_of(submission.jobs) if queue in full), None) if full else None
             admission = self.ledger.judge(submission, settings, MEMORY_BOUND, before)
             if admission.verdict is Verdict.FULL:
                 full.setdefault(admission.queue, admission)
@@ -343,10 +343,6 @@ class MemoryStore:
     async def resume(self, queue: str) -> None:
         """See `Inspector.resume`."""
         inspector.resume(self.ledger, queue)
-
-
-def _queues(jobs: Sequence[Job]) -> Collection[str]:
-    return (jobs.queue,) if isinstance(jobs, Block) else [job.queue for job in jobs]
 
 
 def _order(one: Job | Block) -> tuple[int, int]:

@@ -9,9 +9,11 @@ from operator import attrgetter
 import apsw
 import msgspec
 
+from cabrank.block import needed_by, queues_of
 from cabrank.job import Job, Lease
 from cabrank.settings import STORE_BOUND, Bound
 from cabrank.stores.contract import STORED, Admission, Submission, Terms, Verdict, Want
+from cabrank.stores.sqlite import packed
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening, Waiting
 from cabrank.stores.sqlite.lines import Lines
@@ -75,7 +77,7 @@ class Admitter:
                 self._store(jobs, marked, {})
                 jobs, marked = [], []
                 self._uniques.look([submission])
-            before = next((full[job.queue] for job in submission.jobs if job.queue in full), None) if full else None
+            before = next((full[queue] for queue in queues_of(submission.jobs) if queue in full), None) if full else None
             answer = self._judge(submission, receipts, before)
             answers.append(answer)
             if answer.verdict is Verdict.FULL:
@@ -89,7 +91,7 @@ class Admitter:
         if fresh:
             self._connection.execute(
                 sql.REMEMBER,
-                (self._now + self._settings.receipts_s, msgspec.json.encode(fresh).decode()),
+                (self._now + self._settings.receipts_s, packed.rows(fresh)),
             )
         return answers, self._store(jobs, marked, want)
 
@@ -103,7 +105,7 @@ class Admitter:
     def _receipts(self, keys: Sequence[str]) -> dict[str, _Receipt]:
         if not keys:
             return {}
-        found = self._connection.execute(sql.RECEIPTS, (msgspec.json.encode(keys).decode(), self._now)).get
+        found = self._connection.execute(sql.RECEIPTS, (packed.rows(keys), self._now)).get
         return {receipt.key: receipt for receipt in msgspec.json.decode(str(found), type=list[_Receipt])}
 
     def _judge(self, submission: Submission, receipts: dict[str, _Receipt], before: Admission | None) -> Admission:
@@ -120,16 +122,16 @@ class Admitter:
         if before is not None:
             return before
         replaced = self._uniques.replaceable(submission) if unique else None
-        needed = _needed(submission.jobs)
+        brought = needed = needed_by(submission.jobs)
         if replaced is not None:
-            needed = {queue: (0, max(0, size - replaced.size)) for queue, (_, size) in needed.items()}
+            needed = {queue: (0, max(0, size - replaced.size)) for queue, (_, size) in brought.items()}
         for queue, (jobs, size) in needed.items():
             waiting, bound = self._room(queue)
             if waiting.jobs + jobs > bound.jobs:
                 return Admission(Verdict.FULL, queue=queue, bound=f"{waiting.jobs:,} of {bound.jobs:,} jobs wait")
             if waiting.size + size > bound.bytes:
                 return Admission(Verdict.FULL, queue=queue, bound=f"{waiting.size:,} of {bound.bytes:,} bytes wait")
-        for queue, (jobs, size) in _needed(submission.jobs).items():
+        for queue, (jobs, size) in brought.items():
             self._room(queue)[0].add(jobs, size)
         if submission.key:
             receipts[submission.key] = _Receipt(submission.key, submission.digest.hex(), submission.jobs[0].id, len(submission.jobs))
@@ -151,7 +153,7 @@ class Admitter:
         self._opening.aroused = True
         self._opening.lines = self._lines
         if later_at is not None:
-            self._opening.later_at = min(later_at, self._opening.later_at or later_at)
+            self._opening.due(later_at)
         for job in limited:
             self._opening.queue(self._queues.number(job.queue)).in_line = True
         return [job for job in jobs if job.limit_key is None]
@@ -194,7 +196,7 @@ class Admitter:
         queue = self._queues.number(first.queue)
         self._opening.aroused = self._opening.aroused or not running
         if later:
-            self._opening.later_at = min(first.due_at, self._opening.later_at or first.due_at)
+            self._opening.due(first.due_at)
         elif not running:
             self._opening.queue(queue).ready = True
         self._connection.execute(
@@ -214,16 +216,6 @@ class Admitter:
                 self._now if running else 0.0,
             ),
         )
-
-
-def _needed(jobs: Sequence[Job]) -> dict[str, tuple[int, int]]:
-    if len(jobs) == 1:
-        return {jobs[0].queue: (1, len(jobs[0].payload))}
-    needed: dict[str, tuple[int, int]] = {}
-    for job in jobs:
-        count, size = needed.get(job.queue, (0, 0))
-        needed[job.queue] = count + 1, size + len(job.payload)
-    return needed
 
 
 def _alike(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:

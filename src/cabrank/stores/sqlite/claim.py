@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import msgspec
 
 from cabrank.job import Job, Lease
 from cabrank.stores.contract import SUSPECT_CRASHES, Terms, Want
+from cabrank.stores.sqlite import packed
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.lines import Head, Lines
@@ -72,7 +72,7 @@ class Claimer:
         for one in self._next_suspect(number, opening):
             if isinstance(one, Head) and opening.lines is not None:
                 opening.lines.leave([one])
-                rows = self._rows(sql.BY_ID, (_ids([one.id]),))
+                rows = self._rows(sql.BY_ID, (packed.ids([one.id]),))
             elif not isinstance(one, Head):
                 rows = [one]
         return self._take(queue, number, rows, opening, holder)
@@ -106,7 +106,7 @@ class Claimer:
                 break
             chosen.append(one)
         started = [one for one in chosen if isinstance(one, Head)]
-        fetched = self._rows(sql.BY_ID, (_ids([head.id for head in started]),)) if started else []
+        fetched = self._rows(sql.BY_ID, (packed.ids([head.id for head in started]),)) if started else []
         opening.lines.leave(started)
         rows = {row[0]: row for row in fetched}
         return self._take(queue, number, [rows[one.id] if isinstance(one, Head) else one for one in chosen], opening, holder)
@@ -128,7 +128,7 @@ class Claimer:
             return []
         self._connection.execute(
             sql.CLAIM,
-            (holder, opening.now, _ids([row[0] for row in rows])),
+            (holder, opening.now, packed.ids([row[0] for row in rows])),
         )
         opening.queue(number).add(-len(rows), -sum(row[8] for row in rows))
         return [self._lease(queue, row) for row in rows]
@@ -159,7 +159,3 @@ class Claimer:
 
 def _order(one: Any) -> tuple[int, float, int]:
     return (one.priority, one.due_at, one.id) if isinstance(one, Head) else (one[5], one[6], one[0])
-
-
-def _ids(ids: Sequence[int]) -> Any:
-    return apsw.carray(array("q", ids))

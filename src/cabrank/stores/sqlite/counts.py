@@ -47,6 +47,10 @@ class Opening(msgspec.Struct):
     suspect: bool = False
     """Set when a suspect is next and cannot be claimed now."""
 
+    def due(self, at: float) -> None:
+        """A job waits that becomes ready at that moment."""
+        self.later_at = at if self.later_at is None else min(at, self.later_at)
+
     def queue(self, number: int) -> Waiting:
         """The counts of a queue."""
         return self.queues.setdefault(number, Waiting())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import apsw
 from cabrank.policy import Limit
 from cabrank.states import State
 from cabrank.stores.contract import JobFilter, JobRecord, Page, Standing, Tally
-from cabrank.stores.sqlite import kept
+from cabrank.stores.sqlite import kept, packed
 from cabrank.stores.sqlite import limit_statements as limit_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.browse import browse, record_of
@@ -34,7 +33,7 @@ class Reader:
         """See `Inspector.find`."""
         if not ids:
             return {}
-        rows: list[Any] = self._connection.execute(sql.FIND, (apsw.carray(array("q", ids)),)).fetchall()
+        rows: list[Any] = self._connection.execute(sql.FIND, (packed.ids(ids),)).fetchall()
         records = {row[0]: record_of(*row) for row in rows}
         for id in ids:
             if id not in records and (found := kept.find(self._connection, id)) is not None:

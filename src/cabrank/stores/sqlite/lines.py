@@ -6,7 +6,6 @@ jobs wait and however many lines are closed. How many jobs run is counted in the
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import zip_longest
 from math import ceil
@@ -19,6 +18,7 @@ from cabrank.job import Job
 from cabrank.policy import Limit
 from cabrank.stores.contract import Terms
 from cabrank.stores.sqlite import limit_statements as sql
+from cabrank.stores.sqlite import packed
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.schema import Phase
 
@@ -127,18 +127,18 @@ class Lines:
             phase, size = int(Phase.LATER if job.due_at > now else Phase.IN_LINE), len(job.payload)
             rows.append((job.id, phase, *key[:2], job.priority, max(job.due_at, now), job.deadline_at, lines[key], at, size))
             at += size
-        self._connection.execute(sql.INSERT, (_json(rows), b"".join([job.payload for job in jobs]), now))
+        self._connection.execute(sql.INSERT, (packed.rows(rows), b"".join([job.payload for job in jobs]), now))
         return min((job.due_at for job in jobs if job.due_at > now), default=None)
 
     def take_in(self, queue: int, handler: int, ids: Collection[int]) -> None:
         """Put ready jobs into the line of the handler without a key: they came before it had a limit, or from who does not know it."""
         self.changed = True
         key = queue, handler, ""
-        self._connection.execute(sql.TAKE_IN, (self._join({key: True})[key], _ids(ids)))
+        self._connection.execute(sql.TAKE_IN, (self._join({key: True})[key], packed.ids(ids)))
 
     def _join(self, ready: Mapping[_Key, bool]) -> dict[_Key, int]:
         """The lines of these keys; those that have ready jobs now are looked at."""
-        rows = _json([(*key, is_ready) for key, is_ready in ready.items()])
+        rows = packed.rows([(*key, is_ready) for key, is_ready in ready.items()])
         self._connection.execute(sql.JOIN, (self._next_place(len(ready)), rows))
         found = self._connection.execute(sql.LINES_OF, (rows,)).get
         for (queue, handler, _), is_ready in ready.items():
@@ -148,12 +148,12 @@ class Lines:
 
     def free(self, ids: Collection[int]) -> None:
         """These jobs are about to leave running: others of their lines may run."""
-        self._connection.execute(sql.FREE, (_ids(ids),))
+        self._connection.execute(sql.FREE, (packed.ids(ids),))
         self._freed = self._freed or self._connection.changes() > 0
 
     def come_back(self, ids: Collection[int]) -> None:
         """These jobs wait again."""
-        self._connection.execute(sql.COME_BACK, (self._next_place(1), _ids(ids)))
+        self._connection.execute(sql.COME_BACK, (self._next_place(1), packed.ids(ids)))
 
     def promote(self, now: float) -> None:
         """The jobs that are due at `now` are about to become ready."""
@@ -167,7 +167,7 @@ class Lines:
 
     def look(self) -> Collection[int]:
         """The queues that have lines from which this holder may take."""
-        handlers = _json(list(self._known))
+        handlers = packed.rows(list(self._known))
         self._connection.execute(sql.OPEN_DUE, (handlers, self._now))
         found = self._connection.execute(sql.OPEN_HANDLERS, (handlers,)).get
         for handler, *queues in msgspec.json.decode(str(found), type=list[tuple[int, int, int]]):
@@ -202,7 +202,7 @@ class Lines:
 
     def next_open_s(self) -> float | None:
         """How long until a line opens because its rate allows a start."""
-        opens_at: Any = self._connection.execute(sql.NEXT_OPEN, (_json(list(self._known)),)).get
+        opens_at: Any = self._connection.execute(sql.NEXT_OPEN, (packed.rows(list(self._known)),)).get
         return 0.0 if self.left_off else None if opens_at is None else max(0.0, opens_at - self._now)
 
     def left_for_others(self, *, spare: bool) -> bool:
@@ -237,7 +237,7 @@ class Lines:
         """See the first jobs of these lines: one more than are wanted, which tells whether any is left behind them."""
         by_id = {line.id: line for line in lines}
         most = min(depth, max(line.allowed for line in lines)) + 1
-        rows = self._connection.execute(sql.HEADS, (_json(list(by_id)), most)).get
+        rows = self._connection.execute(sql.HEADS, (packed.rows(list(by_id)), most)).get
         heads: dict[int, list[Head]] = {id: [] for id in by_id}
         for number, priority, due_at, id, crashes, size in sorted(msgspec.json.decode(str(rows), type=list[_HeadRow])):
             heads[number].append(Head(by_id[number], priority, due_at, id, crashes, size))
@@ -255,7 +255,7 @@ class Lines:
             opens_at = _opens_at(line, self._now)
             self._timed = self._timed or (opens_at or 0) > 0
             rows.append((line.id, line.place, opens_at, line.full_at))
-        self._connection.execute(sql.LEAVE, (_json(rows),))
+        self._connection.execute(sql.LEAVE, (packed.rows(rows),))
 
     def _next_place(self, count: int) -> int:
         """The first of so many places behind all lines."""
@@ -289,11 +289,3 @@ def _opens_at(line: Line, now: float) -> float | None:
     if limit.running is not None and running >= limit.running:
         return sql.FULL
     return limit.next_at(full_at=line.full_at, now=now)
-
-
-def _ids(ids: Collection[int]) -> Any:
-    return apsw.carray(array("q", ids))
-
-
-def _json(rows: object) -> str:
-    return msgspec.json.encode(rows).decode()

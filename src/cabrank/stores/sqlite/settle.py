@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import apsw
 import msgspec
@@ -12,7 +10,7 @@ import msgspec
 from cabrank.job import Settlement, parted
 from cabrank.states import Cause, State, after
 from cabrank.stores.contract import Returned
-from cabrank.stores.sqlite import kept
+from cabrank.stores.sqlite import kept, packed
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.schema import SHELF_OF, Phase
@@ -71,7 +69,7 @@ class Ended(msgspec.Struct, frozen=True):
 def sort_out(connection: apsw.Connection, ended: Ended) -> tuple[Ended, list[tuple[int, int]]]:
     """What counts, each run once, and the (id, run) of those that are not the running ones any more."""
     fences = dict.fromkeys(ended.fences)
-    held = connection.execute(sql.STILL_RUNNING, (_ids([id for id, _ in fences]),)).get
+    held = connection.execute(sql.STILL_RUNNING, (packed.ids([id for id, _ in fences]),)).get
     running = frozenset(msgspec.json.decode(str(held), type=list[tuple[int, int]]))
     settlements = {(settlement.id, settlement.run): settlement for settlement in reversed(ended.settlements)}
     returned: dict[int, list[int]] = {}
@@ -106,7 +104,7 @@ def record(connection: apsw.Connection, ended: Ended, opening: Opening, now: flo
     _annotate(connection, [*(s for s in back if s.error or s.reason), *shelved], now)
     if not cancelling:
         return []
-    connection.execute(sql.FORGET_CANCELLING, (_ids(cancelling),))
+    connection.execute(sql.FORGET_CANCELLING, (packed.ids(cancelling),))
     return [(s.id, s.run) for s in waits if s.id in cancelling]
 
 
@@ -115,10 +113,10 @@ def _finish(connection: apsw.Connection, with_results: Sequence[Settlement], ret
     for settlement in with_results:
         ids_of.setdefault(settlement.run, []).append(settlement.id)
     for run, ids in ids_of.items():
-        connection.execute(sql.FINISH, (_ids(ids), run))
+        connection.execute(sql.FINISH, (packed.ids(ids), run))
         _all_changed(connection, len(ids))
         if run > 1:
-            connection.execute(sql.FORGET_NOTES, (_ids(ids),))
+            connection.execute(sql.FORGET_NOTES, (packed.ids(ids),))
 
 
 def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: Opening, now: float) -> None:
@@ -135,12 +133,12 @@ def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: 
     ]
     connection.execute(
         sql.PUT_BACK,
-        (_json(rows), now),
+        (packed.rows(rows), now),
     )
     _all_changed(connection, len(back))
     counted = connection.execute(
         sql.SIZES,
-        (_ids([s.id for s in back]),),
+        (packed.ids([s.id for s in back]),),
     ).get
     for queue, jobs, size in msgspec.json.decode(str(counted), type=list[tuple[int, int, int]]):
         opening.queue(queue).add(jobs, size)
@@ -150,7 +148,7 @@ def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: 
         opening.lines.come_back([s.id for s in back])
     later = min((row.due_at for row in rows if row.phase == Phase.LATER), default=None)
     if later is not None:
-        opening.later_at = later if opening.later_at is None else min(later, opening.later_at)
+        opening.due(later)
 
 
 def _shelve(connection: apsw.Connection, shelved: Sequence[Settlement]) -> None:
@@ -167,7 +165,7 @@ def _shelve(connection: apsw.Connection, shelved: Sequence[Settlement]) -> None:
     ]
     connection.execute(
         sql.SHELVE,
-        (_json(rows),),
+        (packed.rows(rows),),
     )
     _all_changed(connection, len(shelved))
 
@@ -176,23 +174,15 @@ def _annotate(connection: apsw.Connection, settlements: Sequence[Settlement], no
     if settlements:
         connection.execute(
             sql.ANNOTATE,
-            (now, _json([_Note(s.id, s.reason, s.error) for s in settlements])),
+            (now, packed.rows([_Note(s.id, s.reason, s.error) for s in settlements])),
         )
 
 
 def _cancelling(connection: apsw.Connection, ids: Sequence[int]) -> frozenset[int]:
-    found = connection.execute(sql.CANCELLING, (_ids(ids),)).get
+    found = connection.execute(sql.CANCELLING, (packed.ids(ids),)).get
     return frozenset(msgspec.json.decode(str(found), type=list[int]))
 
 
 def _all_changed(connection: apsw.Connection, expected: int) -> None:
     if connection.changes() != expected:
         raise LeaseLost
-
-
-def _ids(ids: Collection[int]) -> Any:
-    return apsw.carray(array("q", ids))
-
-
-def _json(rows: Sequence[msgspec.Struct]) -> str:
-    return msgspec.json.encode(rows).decode()

@@ -11,6 +11,7 @@ import msgspec
 from cabrank.job import Conflict, Job
 from cabrank.states import State
 from cabrank.stores.contract import REPLACED, Admission, Submission, Verdict
+from cabrank.stores.sqlite import packed
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.names import Names
@@ -46,7 +47,7 @@ class Uniques:
         """See which unfinished jobs have the keys of these submissions."""
         keys = {self._key(submission.jobs[0]) for submission in new if submission.unique}
         if keys:
-            found = self._connection.execute(sql.UNFINISHED, (_json(sorted(keys)),)).get
+            found = self._connection.execute(sql.UNFINISHED, (packed.rows(sorted(keys)),)).get
             self._standing.update({key: [] for key in keys})
             self._pending -= keys
             for handler, key, *row in msgspec.json.decode(str(found)):
@@ -84,8 +85,8 @@ class Uniques:
     def mark(self, jobs: Sequence[Job]) -> None:
         """Write the keys and tags of jobs that are in the file by now."""
         if jobs:
-            rows = [(job.id, job.unique or None, msgspec.json.encode(job.tags).decode() if job.tags else None) for job in jobs]
-            self._connection.execute(sql.MARK, (_json(rows),))
+            rows = [(job.id, job.unique or None, packed.rows(job.tags) if job.tags else None) for job in jobs]
+            self._connection.execute(sql.MARK, (packed.rows(rows),))
 
     def _waiting(self, submission: Submission) -> Standing | None:
         return next((standing for standing in self._standing[self._key(submission.jobs[0])] if standing.waits), None)
@@ -94,7 +95,7 @@ class Uniques:
         self._connection.execute(sql.DEBOUNCE, (waiting.id, due_at, self._now))
         self._opening.aroused = True
         if due_at > self._now:
-            self._opening.later_at = min(due_at, self._opening.later_at or due_at)
+            self._opening.due(due_at)
             return
         self._opening.queue(waiting.queue).ready = True
         if self._opening.lines is not None:
@@ -102,7 +103,3 @@ class Uniques:
 
     def _key(self, job: Job) -> tuple[int, str]:
         return self._handlers.number(job.handler), job.unique
-
-
-def _json(rows: Sequence[object]) -> str:
-    return msgspec.json.encode(rows).decode()

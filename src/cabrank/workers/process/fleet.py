@@ -19,7 +19,7 @@ from cabrank.app import AnyHandler
 from cabrank.errors import RegistrationError
 from cabrank.events import logger
 from cabrank.settings import Kind, Settings
-from cabrank.workers.process import wire
+from cabrank.workers.process import system, wire
 from cabrank.workers.process.keeper import COMMAND, KILL, START, Event, Kept, Orders, interpreter
 from cabrank.workers.process.link import Link
 from cabrank.workers.process.place import place_of, program_of
@@ -183,8 +183,7 @@ class Fleet:
         links, self._links = self._links, {}
         for link in links.values():
             if link.pid:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(link.pid, signal.SIGKILL)
+                system.kill_group(link.pid)
             self._end(link, -signal.SIGKILL)
         if not self._ready.done():
             self._ready.set_exception(RegistrationError("the process that keeps the workers ended before it was ready"))

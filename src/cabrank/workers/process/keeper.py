@@ -169,6 +169,10 @@ class Keeper:
             worker = self._workers.pop(pid, None)
             if worker is not None:
                 self._tell(Event(Kept.ENDED, worker, code))
+        self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """Kill what workers that are dead have left to this process."""
         for pid in system.orphans(self._workers):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -181,9 +185,7 @@ class Keeper:
             system.kill_group(pid)
         with contextlib.suppress(ChildProcessError):
             while True:
-                for pid in system.orphans(self._workers):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                self._kill_orphans()
                 os.waitpid(-1, 0)
 
     def _tell(self, event: Event) -> None:
