@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+LAST_STEPS_S = 30  # far more than a thread takes to end on a machine that stalls
+
 # No deadline for an example: a shared machine stalls, and tests wait for events, not for time. Where changes are judged, the
 # same examples run each time, so that a change is refused for what it did.
 settings.register_profile("cabrank", deadline=None, derandomize="CI" in os.environ, print_blob=True)
@@ -30,5 +32,8 @@ def _sockets_of_killed_processes_are_removed() -> Iterator[None]:
 def _no_thread_of_ours_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    left = [thread.name for thread in threading.enumerate() if thread not in before and thread.name.startswith("cabrank")]
+    ours = [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith("cabrank")]
+    for thread in ours:  # one that has just been let go is on its way out: what would stay is what is looked for
+        thread.join(LAST_STEPS_S)
+    left = [thread.name for thread in ours if thread.is_alive()]
     assert not left, f"the test left {left} behind"
