@@ -24,7 +24,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 T_contra = TypeVar("T_contra", contravariant=True)
 
-CALLER_OPTIONS = ("delay_s", "due_at", "priority", "deadline_s")
+CALLER_OPTIONS = ("delay_s", "due_at", "priority", "deadline_s", "tags", "unique", "on_conflict")
 
 
 class Takes(Protocol[T_contra]):

@@ -192,6 +192,11 @@ def first_id(jobs: Sequence[Job]) -> int:
     return jobs.first if isinstance(jobs, Block) else jobs[0].id
 
 
+def ids_of(jobs: Sequence[Job]) -> Sequence[int]:
+    """The ids of all of them."""
+    return jobs.ids if isinstance(jobs, Block) else [job.id for job in jobs]
+
+
 def first_queue(jobs: Sequence[Job]) -> str:
     """The queue of the first of them."""
     return jobs.queue if isinstance(jobs, Block) else jobs[0].queue
@@ -200,6 +205,13 @@ def first_queue(jobs: Sequence[Job]) -> str:
 def queues_of(jobs: Sequence[Job]) -> Sequence[str]:
     """The queues that they go to, in their order; one that several go to may be there several times."""
     return (jobs.queue,) if isinstance(jobs, Block) else [job.queue for job in jobs]
+
+
+def size_of(jobs: Sequence[Job]) -> int:
+    """The bytes of their payloads."""
+    if isinstance(jobs, Block):
+        return jobs.size
+    return len(jobs[0].payload) if len(jobs) == 1 else sum([len(job.payload) for job in jobs])
 
 
 def needed_by(jobs: Sequence[Job]) -> dict[str, tuple[int, int]]:

@@ -10,7 +10,7 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
@@ -126,9 +126,10 @@ class Intake:
         store: str | None = None,
         max_workers: PerQueue = None,
         max_queue: PerQueue = None,
+        overflow: str | Mapping[str, str] | None = None,
         settings: Settings | None = None,
     ) -> None:
-        make = partial(self._kind(), app, store=store, max_workers=max_workers, max_queue=max_queue, settings=settings)
+        make = partial(self._kind(), app, store=store, max_workers=max_workers, max_queue=max_queue, overflow=overflow, settings=settings)
         self._make: Callable[[], cabrank.intake.Intake] = make
         self._made: cabrank.intake.Intake | None = make()  # now, so that what is wrong is told here
         self._open: _Open | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 from random import Random
@@ -11,20 +10,18 @@ from typing import Protocol
 
 import msgspec
 
-from cabrank.block import Leases, first_queue, queues_of
+from cabrank.block import Leases, queues_of
 from cabrank.clock import Clock
 from cabrank.errors import CabrankError, StoreUnavailable
 from cabrank.events import Counters, Events, JobsAdmitted, JobsClaimed, JobsSettled, LeasesLost, TurnFailed
+from cabrank.gathering import Answered, Batch, Gathering, Offer
 from cabrank.job import Job, Lease, Settlement
-from cabrank.pending import Pending
 from cabrank.states import TRANSITIONS, Cause, State
-from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Arrival, Returned, Store, Submission, Turn, Verdict, Want
+from cabrank.stores.contract import OVERFLOW, Admission, Arrival, Returned, Store, Submission, Turn, Verdict, Want
 
 SOON_S = 0.001  # how long ended runs wait for others where a turn costs as much as tens of short jobs
 AGAIN_BASE_S, AGAIN_CAP_S = 0.02, 2.0  # wait before a turn is sent again, full jitter: a store that restarts is found within 2 s
 LONGEST_SLEEP_S = 3_600.0  # until somebody looks for what is due again: an event loop cannot sleep for as long as a job may
-
-Answered = Callable[[Admission | CabrankError], None]
 
 
 class Claimant(Protocol):
@@ -51,33 +48,6 @@ class Claimant(Protocol):
         ...
 
 
-class Offer(msgspec.Struct):
-    """A submission that waits for its turn, and who is told. `patient`: it waits for room, first come first served.
-
-    `wanted` says whether anybody still waits for the answer; if not, it is dropped before its turn.
-    """
-
-    submission: Submission
-    answered: Answered
-    patient: bool
-    size: int
-    wanted: Callable[[], bool]
-
-    @property
-    def queue(self) -> str:
-        """The queue in whose line it stands when there is no room."""
-        return first_queue(self.submission.jobs)
-
-
-class Batch(msgspec.Struct):
-    """What one turn carries."""
-
-    offers: list[Offer]
-    slice: list[Sequence[Job]]
-    settlements: list[Settlement]
-    returned: Returned
-
-
 class Committer:
     """Owns the store while it is open. What `offer` and `pending` bring goes with the next turn."""
 
@@ -98,10 +68,10 @@ class Committer:
         self._counters = counters
         self._settled = settled
         self._claimant: Claimant | None = None
-        self._offers: deque[Offer] = deque()
-        self.lines: dict[str, deque[Offer]] = {}
+        self._gathering = Gathering(self.tell)
+        self.lines = self._gathering.lines
         """Who waits for room, by queue. Always the same object."""
-        self.pending = Pending(self.tell)
+        self.pending = self._gathering.pending
         self._number = 0
         self._awake: asyncio.Future[None] | None = None
         self._woken = False
@@ -131,7 +101,7 @@ class Committer:
 
         It is dropped, and nobody is called, if it is not `wanted` any more when its turn comes.
         """
-        self._place(Offer(submission, answered, patient, size, wanted))
+        self._gathering.place(Offer(submission, answered, patient, size, wanted))
         self.wake()
 
     def tell(self) -> None:
@@ -175,22 +145,18 @@ class Committer:
 
     def carries(self, queues: Collection[str]) -> bool:
         """Whether jobs of one of these queues are on their way to the store."""
-        offered = [offer.submission.jobs for offer in chain(self._offers, self._sent)]
-        return any(queue in self.lines for queue in queues) or any(
-            queue in queues for jobs in chain(self.pending.jobs, self._sent_slice, offered) for queue in queues_of(jobs)
-        )
+        sent = chain(self._sent_slice, (offer.submission.jobs for offer in self._sent))
+        return self._gathering.has(queues) or any(queue in queues for jobs in sent for queue in queues_of(jobs))
 
     @property
     def idle(self) -> bool:
         """Whether nothing is on its way."""
-        return not (self._offers or self.lines or self.pending or self._in_flight)
+        return not (self._gathering or self._in_flight)
 
     def finish(self, *, refuse: CabrankError) -> None:
         """Let `run` return when all that came is recorded. Who waits for room is told `refuse`."""
         self._finishing, self._refusal = True, refuse
-        waited = [offer for line in self.lines.values() for offer in line]
-        self.lines.clear()
-        for offer in waited:
+        for offer in self._gathering.dismiss_lines():
             offer.answered(refuse)
         self.wake()
 
@@ -210,9 +176,7 @@ class Committer:
     def refuse_all(self, error: CabrankError) -> None:
         """Tell everybody who waits `error`."""
         self.finish(refuse=error)
-        while self._offers:
-            self._offers.popleft().answered(error)
-        for offer in self._sent:
+        for offer in chain(self._gathering.dismiss(), self._sent):
             offer.answered(error)
         self._sent.clear()  # the turn that carries them has nobody to tell any more
 
@@ -250,38 +214,18 @@ class Committer:
         self._woken = False
 
     def _gather(self) -> Batch:
-        """The next turn's load: who waited for room first, then who came since, up to the bounds of a turn."""
-        settlements, returned = self.pending.take_ended()
-        slice_ = self.pending.take_jobs()
-        rows, size = len(settlements) + sum(map(len, returned.values())) + sum(map(len, slice_)), 0
-        offers: list[Offer] = []
-        if self.lines:  # who came while the first in line was being refused stands behind it
-            came, self._offers = self._offers, deque()
-            for offer in came:
-                self._place(offer)
-        for source in (*self.lines.values(), self._offers) if self._room else (self._offers,):
-            while source and (not offers or (rows + len(source[0].submission.jobs) <= TURN_ROWS and size + source[0].size <= TURN_BYTES)):
-                offer = source.popleft()
-                if not offer.wanted():
-                    continue
-                offers.append(offer)
-                rows += len(offer.submission.jobs)
-                size += offer.size
-        for queue in [queue for queue, line in self.lines.items() if not line]:
-            del self.lines[queue]
+        """The next turn's load."""
+        batch = self._gathering.take(room=self._room)
         self._room = False
-        if self.pending or self._offers or self._finishing:
+        if self._gathering.ready or self._finishing:
             self._woken = True  # the last turn has nothing behind it that would wake `run` to see that all is done
-        return Batch(offers, slice_, settlements, returned)
-
-    def _place(self, offer: Offer) -> None:
-        (self.lines.get(offer.queue, self._offers) if offer.patient else self._offers).append(offer)
+        return batch
 
     async def _send(self, batch: Batch) -> Turn | None:
         """Send the turn until it is answered: its number makes that harmless."""
         want: Mapping[str, Want] = self._claimant.wants() if self._claimant is not None and not self._finishing else {}
-        new = [offer.submission for offer in batch.offers]
-        new += [Submission(jobs=jobs, has_room=True) for jobs in batch.slice]
+        new = [Submission(jobs=jobs, has_room=True) for jobs in batch.slice]  # before those that found none at once, mostly
+        new += [offer.submission for offer in batch.offers]
         self._number += 1
         self._counters.turns += 1
         failed = 0
@@ -321,7 +265,10 @@ class Committer:
         """Tell everybody what the turn did, in the order of the route: settled, admitted, claimed."""
         if batch.settlements or batch.returned:
             self._tell_settled(batch.returned, batch.settlements, turn)
-        self._tell_admitted(batch, turn.admitted)
+        self._tell_admitted(batch, turn.admitted[len(batch.slice) :])
+        if turn.dropped:
+            self._counters.dropped += len(turn.dropped)
+            self._tell_ended({}, [Settlement(id, 0, Cause.DROPPED, reason=OVERFLOW) for id in turn.dropped])
         if self._claimant is not None:
             self._claimant.halt(turn.paused, self._number)
         if turn.claimed:
@@ -356,6 +303,9 @@ class Committer:
                 for settlement in settlements
             ]
         self._counters.done += sum(map(len, returned.values()))
+        self._tell_ended(returned, settlements)
+
+    def _tell_ended(self, returned: Returned, settlements: Sequence[Settlement]) -> None:
         self._counters.count(settlements)
         self._settled(returned, settlements)
         if self._events:
@@ -381,8 +331,7 @@ class Committer:
         if answers:  # behind the next turn's start: while that is on its way to disk, these go out
             asyncio.get_running_loop().call_soon(_answer, answers)
         self._counters.admitted += sum(map(len, stored))
-        for offer in reversed(refused):
-            self.lines.setdefault(offer.queue, deque()).appendleft(offer)
+        self._gathering.put_back(refused)
         if self._events and stored:
             self._events.publish(JobsAdmitted(stored))
 

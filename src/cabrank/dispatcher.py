@@ -15,7 +15,7 @@ import msgspec
 from cabrank.app import App
 from cabrank.block import Leases, granted, queue_of
 from cabrank.clock import Clock
-from cabrank.errors import IntakeClosed, StoreUnavailable, UsageError
+from cabrank.errors import QueueDrained, StoreUnavailable, UsageError
 from cabrank.events import Counters, logger
 from cabrank.inject import Resources
 from cabrank.intake import Intake
@@ -65,7 +65,8 @@ class Dispatcher(Intake):
 
     An async context manager: entering opens the store and claims what waits there; leaving is `stop()`. With a store in memory
     any callable can be submitted; with a durable one, the handlers of `app`. `max_workers` bounds what runs at once and
-    `max_queue` what waits, each one number for every queue or a mapping by queue.
+    `max_queue` what waits, each one number for every queue or a mapping by queue. `overflow` says what a full queue does: `wait` (the
+    default), `refuse`, `drop_oldest` or `drop_lowest`, for every queue or by queue.
     """
 
     def __init__(
@@ -75,37 +76,36 @@ class Dispatcher(Intake):
         store: str | InspectedStore | None = None,
         max_workers: PerPool = None,
         max_queue: PerQueue = None,
+        overflow: str | Mapping[str, str] | None = None,
         settings: Settings | None = None,
         clock: Clock | None = None,
         rng: Random | None = None,
         spawn: Spawner | None = None,
     ) -> None:
-        super().__init__(app, store=store, max_workers=max_workers, max_queue=max_queue, settings=settings, clock=clock, rng=rng)
+        super().__init__(
+            app,
+            store=store,
+            max_workers=max_workers,
+            max_queue=max_queue,
+            overflow=overflow,
+            settings=settings,
+            clock=clock,
+            rng=rng,
+        )
         bare = {} if self.engine.store.capabilities.durable else {kind.value: kind for kind in Kind}
         self.pools: dict[str, WorkerPool] = {}
         apart = {name: handler for name, handler in self.app.handlers.items() if handler.kind is Kind.PROCESS and spawn is None}
         self._fleet = Fleet(apart, self.settings)
         kinds = {**bare, **self.app.queues}
-        for queue in kinds:
-            self.pools[queue] = self._pool(queue)
+        self.pools |= {queue: self._pool(queue) for queue in kinds}
         self._isolated = {queue for queue, kind in kinds.items() if kind is Kind.PROCESS}
         self._resources = Resources()
         self._calls = Calls({name: handler for name, handler in self.app.handlers.items() if name not in apart})
-        self._staff = Staff(
-            self.pools,
-            kinds,
-            spawn=spawn or WorkerKinds(self.engine.counters, self._fleet),
-            calls=self._calls,
-            settings=self.settings,
-            root=self.engine.root,
-        )
-        self._settle = self.engine.committer.pending.settle
-        self._returned = self.engine.committer.pending.returned
+        self._staff = self._staffed(kinds, spawn or WorkerKinds(self.engine.counters, self._fleet))
+        self._settle, self._returned = self.engine.committer.pending.settle, self.engine.committer.pending.returned
         self._pauses = Pauses()
-        self._fitting = False
-        self._stopping = False
-        self._suspect_waits = False
-        self._suspect_runs = False
+        self._fitting = self._stopping = False
+        self._suspect_waits = self._suspect_runs = False
         self.engine.on_failure = self._let_go
         self._hurry: asyncio.Future[None] | None = None
 
@@ -213,7 +213,7 @@ class Dispatcher(Intake):
         queues = [pool.queue.name for pool in self._staff.pools_of(queue)]
         self._check_outside(queues)
         for name in queues:
-            self.engine.shut[name] = IntakeClosed(f"queue {name!r} is drained: it takes no new work until it is resumed")
+            self.engine.shut[name] = QueueDrained(name)
         async with asyncio.timeout(timeout_s):
             await self._nothing_left_of(queues, paused="resume it to drain it")
 
@@ -273,6 +273,9 @@ class Dispatcher(Intake):
             freed=self.engine.committer.wake,
             stubborn=self._tell_of,
         )
+
+    def _staffed(self, kinds: Mapping[str, Kind], spawn: Spawner) -> Staff:
+        return Staff(self.pools, kinds, spawn=spawn, calls=self._calls, settings=self.settings, root=self.engine.root)
 
     def _tell(self, waiting: JobQueue) -> Callable[[], None]:
         """How the committer is told of runs that ended. In memory, while more waits than can start, a turn is taken once a slice."""

@@ -12,7 +12,16 @@ from cabrank.app import App
 from cabrank.block import queues_of
 from cabrank.clock import Clock
 from cabrank.committer import Committer
-from cabrank.errors import CabrankError, DispatcherFailed, IntakeClosed, NotEntered, StoreUnavailable, UsageError, UsedAfterFork
+from cabrank.errors import (
+    CabrankError,
+    DispatcherFailed,
+    IntakeClosed,
+    NotEntered,
+    QueueDrained,
+    StoreUnavailable,
+    UsageError,
+    UsedAfterFork,
+)
 from cabrank.events import Counters, Events
 from cabrank.handle import Handles
 from cabrank.ids import Ids
@@ -47,7 +56,7 @@ class Engine:
         self.root = Root(name, on_failure=self._fail)
         self.closed: CabrankError | None = NotEntered(f"the {name} is used before it was entered: use `async with`")
         """Why nothing is taken on; None while it is."""
-        self.shut: dict[str, IntakeClosed] = {}
+        self.shut: dict[str, QueueDrained] = {}
         """Why nothing is taken on for single queues."""
         self.on_failure: Callable[[], None] | None = None
         """Called when something inside has failed, before anything is cancelled because of it."""

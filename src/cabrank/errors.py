@@ -15,6 +15,7 @@ CabrankError
 │   ├── QueueFull               the queue has reached its bound
 │   ├── KeyReused               the idempotency key came with another body before
 │   └── IntakeClosed            no new work is taken: stopping or stopped
+│       └── QueueDrained        … for one queue, until it is resumed
 ├── StoreError
 │   ├── StoreUnavailable        the store did not answer; what it did is unknown
 │   └── StoreUnusable           the store cannot be opened as it is
@@ -142,6 +143,14 @@ class KeyReused(Refused):
 
 class IntakeClosed(Refused):
     """No new work is taken here any more: it is stopping or has stopped. Nothing was stored."""
+
+
+class QueueDrained(IntakeClosed):
+    """The queue is drained: no new work is taken for it here until it is resumed. Nothing was stored."""
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(f"queue {queue!r} is drained: it takes no new work until it is resumed")
+        self.queue = queue
 
 
 class StoreError(CabrankError):

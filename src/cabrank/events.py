@@ -106,6 +106,7 @@ class Counters:
         self.dead = 0
         self.cancelled = 0
         self.expired = 0
+        self.dropped = 0
         self.held = 0
         self.released = 0
         self.lost = 0

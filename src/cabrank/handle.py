@@ -16,7 +16,7 @@ from cabrank.codec import PayloadCodec
 from cabrank.errors import JobCancelled, JobExpired, JobFailed, JobHeld, ResultGone, StoreUnavailable, UnknownJob
 from cabrank.job import Settlement, text_id
 from cabrank.states import TRANSITIONS, UNFINISHED, Cause, State
-from cabrank.stores.contract import Inspector, JobRecord, Returned
+from cabrank.stores.contract import OVERFLOW, Inspector, JobRecord, Returned
 
 R = TypeVar("R")
 H = TypeVar("H")
@@ -274,6 +274,9 @@ class Handles:
         self.settled({}, [_settlement_of(record) for record in records if record.state not in UNFINISHED])
 
 
+_WHY_EXPIRED = {"deadline": "its deadline had passed", OVERFLOW: "its queue was full and dropped it (overflow)"}
+
+
 def _settlement_of(record: JobRecord) -> Settlement:
     cause = {state: cause for (before, cause), state in TRANSITIONS.items() if before is State.RUNNING}[record.state]
     return Settlement(record.id, record.run, cause, reason=record.reason, error=record.error, result=record.result, value=record.value)
@@ -288,7 +291,7 @@ def _result_of(id: str, settlement: Settlement, codec: PayloadCodec | None, *, b
         case Cause.CANCELLED:
             raise JobCancelled(f"job {id} was cancelled")
         case Cause.DROPPED:
-            raise JobExpired(f"job {id} was not run: {settlement.reason}")
+            raise JobExpired(f"job {id} was not run: {_WHY_EXPIRED.get(settlement.reason, settlement.reason)}")
         case _:
             if bare and settlement.failure is not None:
                 raise settlement.failure

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import groupby, islice
+from itertools import islice
 from random import Random
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
 import msgspec
 
-from cabrank.admitting import accepted, answer, parts_of, pass_on, queue_of, size_of
+from cabrank.admitting import accepted, answer, check_queue_names, may_wait, never_fits, parts_of, pass_on, queue_of
 from cabrank.app import AnyHandler, App
-from cabrank.block import Block, first_id, first_queue
+from cabrank.block import Block, first_id, first_queue, size_of
 from cabrank.clock import Clock, SystemClock
 from cabrank.codec import PayloadCodec
-from cabrank.committer import Answered
 from cabrank.drafts import PLAIN, Drafts, Options
 from cabrank.engine import Engine
-from cabrank.errors import DispatcherFailed, NeverFits, SettingError
+from cabrank.errors import DispatcherFailed, NeverFits
+from cabrank.gathering import Answered
 from cabrank.handle import JobHandle, JobHandles
 from cabrank.job import Conflict, Job, check_key, digest_of, number_of
-from cabrank.queue import RUNNING_IN
 from cabrank.results import Feed, Results, Submitted
 from cabrank.settings import Bound, Kind, PerPool, PerQueue, Settings, load
 from cabrank.stores import open_url
@@ -61,8 +60,8 @@ class Intake:
     """Submits jobs without working on any.
 
     An async context manager; it may be left in another task than it was entered in. `store` is a URL or a store object. What
-    else can be set comes in `settings`, else from `CABRANK_…` variables and a TOML file; `store`, `max_workers` and `max_queue` go
-    before them.
+    else can be set comes in `settings`, else from `CABRANK_…` variables and a TOML file; `store`, `max_workers`,
+    `max_queue` and `overflow` go before them.
     """
 
     def __init__(
@@ -72,15 +71,21 @@ class Intake:
         store: str | InspectedStore | None = None,
         max_workers: PerPool = None,
         max_queue: PerQueue = None,
+        overflow: str | Mapping[str, str] | None = None,
         settings: Settings | None = None,
         clock: Clock | None = None,
         rng: Random | None = None,
     ) -> None:
         self.app = app or App()
-        given = {"store": store if isinstance(store, str) else None, "max_workers": max_workers, "max_queue": max_queue}
+        given = {
+            "store": store if isinstance(store, str) else None,
+            "max_workers": max_workers,
+            "max_queue": max_queue,
+            "overflow": overflow,
+        }
         said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        self.settings = load(os.environ, **said) if settings is None else msgspec.structs.replace(settings, **said)
-        self._check_queue_names()
+        self.settings = load(os.environ, **said) if settings is None else settings.but(**said)
+        check_queue_names(self.settings, {*self.app.queues, *Kind})
         self.clock: Clock = clock or SystemClock()
         self.rng = rng or Random()
         opened = open_url(self.settings.store, self.clock, self.rng) if store is None or isinstance(store, str) else store
@@ -114,7 +119,8 @@ class Intake:
         Raises:
             PayloadInvalid: the arguments are not what the handler takes.
             KeyReused: `key` was used with other arguments.
-            QueueFull: this runs inside a job of the very queue that is full, so waiting could be for ever.
+            QueueFull: this runs inside a job of the very queue that is full, so waiting could be for ever; or the queue's `overflow`
+                is `refuse`.
             StoreUnavailable: whether it was stored is unknown; with a `key`, submitting again is safe.
             IntakeClosed, DispatcherFailed: no more work is taken.
         """
@@ -171,10 +177,10 @@ class Intake:
                 submission, size = Submission(jobs=part), size_of(part)
                 committed = None if self._taken(submission, size) else self._offered(submission, size, patient=True)
                 if before is not None:
-                    accepted(await before, "")
+                    accepted(await before, "", self.settings)
                 before = committed
         if before is not None:
-            accepted(await before, "")
+            accepted(await before, "", self.settings)
         handles: JobHandles[Any] = JobHandles(blocks, self.engine.handles, codec=handler.codec, bare=self.drafts.is_bare(handler))
         return handles
 
@@ -247,6 +253,7 @@ class Intake:
         elif self._taken(submission, size):
             answered(STORED)
         else:
+            patient = patient and may_wait(first_queue(submission.jobs), self.settings)
             self.engine.committer.offer(submission, answered, patient=patient, size=size)
 
     # ------------------------------------------------------------------------------------------------------------- life
@@ -276,15 +283,6 @@ class Intake:
         await self.engine.close()
 
     # ------------------------------------------------------------------------------------------------------------ within
-
-    def _check_queue_names(self) -> None:
-        """Refuse a number for a queue that is not there: it would be ignored, and the bound that was meant would not hold."""
-        known = {*self.app.queues, *Kind}
-        for name in ("max_workers", "max_queue"):
-            numbers = getattr(self.settings, name)
-            strange = [] if numbers is None or isinstance(numbers, int | tuple) else sorted(set(numbers) - known)
-            if strange:
-                raise SettingError(f"{name} names a queue {strange[0]!r} that this app does not have; there are {', '.join(sorted(known))}")
 
     def _find_way(self, function: Callable[..., Any]) -> Take:
         """The short way of its plain submits. It is kept as long as the same function is submitted."""
@@ -339,7 +337,7 @@ class Intake:
         if self._taken(submission, size):
             return Submitted(handles, None)
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._offered(submission, size, patient=True).add_done_callback(partial(pass_on, stored))
+        self._offered(submission, size, patient=True).add_done_callback(partial(pass_on, self.settings, stored))
         return Submitted(handles, stored)
 
     async def _submit(self, function: Callable[..., Any], args: tuple[Any, ...], key: str, when: Once, *, patient: bool) -> JobHandle[Any]:
@@ -362,7 +360,7 @@ class Intake:
             return handle
         first = job.id
         try:
-            first = accepted(await self._offered(submission, len(job.payload), patient=patient), key)
+            first = accepted(await self._offered(submission, len(job.payload), patient=patient), key, self.settings)
         finally:
             if first:  # refused, or there before and perhaps ended long ago
                 self.engine.handles.drop(job.id)
@@ -372,16 +370,7 @@ class Intake:
         """Why these jobs can never be admitted together, if so."""
         if len(submission.jobs) <= self._least.jobs and size <= self._least.bytes:
             return None
-        default = self.engine.store.capabilities.bound
-        for queue, jobs in groupby(sorted(submission.jobs, key=queue_of), key=queue_of):
-            sizes = [len(job.payload) for job in jobs]
-            bound = self.settings.bound_of(queue, default)
-            if len(sizes) > bound.jobs or sum(sizes) > bound.bytes:
-                return NeverFits(
-                    f"{len(sizes):,} jobs with {sum(sizes):,} bytes cannot be stored together: "
-                    f"queue {queue!r} takes {bound.jobs:,} jobs and {bound.bytes:,} bytes in all; send them in parts"
-                )
-        return None
+        return never_fits(submission.jobs, self.settings, self.engine.store.capabilities.bound)
 
     def _taken(self, submission: Submission, size: int) -> bool:
         """Take it on here and now, if the store can judge that and there is room."""
@@ -400,6 +389,6 @@ class Intake:
 
     def _offered(self, submission: Submission, size: int, *, patient: bool) -> asyncio.Future[Admission]:
         future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
-        may_wait = patient and RUNNING_IN.get() != first_queue(submission.jobs)
-        self.engine.committer.offer(submission, partial(answer, future), patient=may_wait, size=size, wanted=lambda: not future.cancelled())
+        patient = patient and may_wait(first_queue(submission.jobs), self.settings)
+        self.engine.committer.offer(submission, partial(answer, future), patient=patient, size=size, wanted=lambda: not future.cancelled())
         return future

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from cabrank.block import Block
 from cabrank.job import Job, Settlement
-from cabrank.stores.contract import TURN_ROWS, Returned
+from cabrank.stores.contract import Returned
 
 
 class Pending:
@@ -47,22 +47,33 @@ class Pending:
         self._settlements.append(settlement)
         self.tell()
 
-    def take_jobs(self) -> list[Sequence[Job]]:
-        """What of the jobs one turn can carry."""
+    @property
+    def ended(self) -> int:
+        """How many runs have ended."""
+        return len(self._settlements) + sum(map(len, self._returned.values()))
+
+    @property
+    def has_settlements(self) -> bool:
+        """Whether runs have ended that did more than return None."""
+        return bool(self._settlements)
+
+    def take_jobs(self, fits: Callable[[Sequence[Job]], bool]) -> list[Sequence[Job]]:
+        """Take the next jobs as long as they fit."""
         self.open = None
-        rows = taken = 0
-        for jobs in self.jobs:
-            rows += len(jobs)
-            if rows > TURN_ROWS and taken:
-                break
-            taken += 1
+        taken = next((place for place, jobs in enumerate(self.jobs) if not fits(jobs)), len(self.jobs))
         taken_jobs, self.jobs = self.jobs[:taken], self.jobs[taken:]
         return taken_jobs
 
-    def take_ended(self) -> tuple[list[Settlement], Returned]:
-        """What of the rest one turn can carry."""
-        settlements, self._settlements = self._settlements[:TURN_ROWS], self._settlements[TURN_ROWS:]
-        most = TURN_ROWS - len(settlements)
+    def take_ended(self, most: int, size: int) -> tuple[list[Settlement], Returned]:
+        """Take the next of what ended: at most so many, with so many bytes of results and errors, but for one that is larger."""
+        taken = 0
+        for settlement in self._settlements[: max(0, most)]:
+            size -= len(settlement.result or b"") + len(settlement.error)
+            if size < 0 and taken:
+                break
+            taken += 1
+        settlements, self._settlements = self._settlements[:taken], self._settlements[taken:]
+        most -= taken
         returned: dict[int, list[int]] = {}
         for run, ids in self._returned.items():
             if ids and most > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -26,14 +27,34 @@ class Kind(StrEnum):
     PROCESS = "process"
 
 
+class Overflow(StrEnum):
+    """What a full queue does with a new job."""
+
+    WAIT = "wait"
+    """`submit` waits for room, `try_submit` and HTTP are refused."""
+    REFUSE = "refuse"
+    """It is refused, for whoever submits: `submit` raises `QueueFull` too."""
+    DROP_OLDEST = "drop_oldest"
+    """It is taken on, and what has waited longest is dropped."""
+    DROP_LOWEST = "drop_lowest"
+    """It is taken on, and what would be served last is dropped: the lowest priority, of that the one that came last."""
+
+    @property
+    def drops(self) -> bool:
+        """Whether jobs that were taken on are dropped for it."""
+        return self in {Overflow.DROP_OLDEST, Overflow.DROP_LOWEST}
+
+
 class Bound(msgspec.Struct, frozen=True):
-    """How much may wait in one queue: a number of jobs and their payloads' bytes."""
+    """How much may wait: a number of jobs, their payloads' bytes, and for how long the oldest may have been ready (seconds)."""
 
     jobs: int
     bytes: int
+    age_s: float = math.inf
 
 
 MEMORY_BOUND = Bound(10_000, 64 * MIB)  # a backlog in memory is lost with the process, so it is kept short
+UNBOUNDED = Bound(sys.maxsize, sys.maxsize)
 STORE_BOUND = Bound(10_000_000, 8 * GIB)  # a backlog on disk is safe; this much drains in minutes
 
 
@@ -47,6 +68,8 @@ class Start(StrEnum):
 
 
 PerQueue = int | Mapping[str, int] | None
+PerQueueS = float | Mapping[str, float] | None
+PerQueueOverflow = Overflow | Mapping[str, Overflow]
 Workers = int | tuple[int, int]  # one number, or the least and the most of a pool that sizes itself
 PerPool = Workers | Mapping[str, Workers] | None
 
@@ -64,6 +87,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     target_wait_s: Annotated[float, _why("a pool that sizes itself grows until 95 of 100 jobs start within this time")] = 1.0
     max_queue: Annotated[PerQueue, _why("jobs that may wait in a queue; default 10,000 in memory, 10 million in a store")] = None
+    overflow: Annotated[
+        PerQueueOverflow,
+        _why("what a full queue does: wait, refuse, drop_oldest or drop_lowest, or by name: feed=drop_oldest; wait loses nothing"),
+    ] = Overflow.WAIT
     lease_s: Annotated[float, _why("a process that is silent for so long has lost its jobs; three renewals must fail")] = 30.0
     renew_s: Annotated[float, _why("a third of the lease: two renewals may fail")] = 10.0
     sweep_s: Annotated[float, _why("how often the jobs of dead processes are looked for; costs one short turn")] = 5.0
@@ -138,12 +165,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise SettingError(f"{name} must be more than 0, not {getattr(self, name)}; leave it out for no bound")
 
+    def but(self, **given: Any) -> Settings:
+        """These settings, but for those that are given.
+
+        Raises:
+            SettingError: a value that cannot be used.
+        """
+        hints = get_type_hints(Settings)
+        return msgspec.structs.replace(self, **{name: _parsed(name, value, hints[name]) for name, value in given.items()})
+
     def workers_of(self, queue: str, kind: Kind, cores: int) -> Workers:
         """How many workers serve `queue` on a machine with `cores` cores."""
         if isinstance(self.max_workers, int | tuple):
             return self.max_workers
         by_kind = {Kind.ASYNC: 100, Kind.THREAD: min(32, cores + 4), Kind.PROCESS: cores}  # as asyncio's and the library's own pools
         return (self.max_workers or {}).get(queue, by_kind[kind])
+
+    def overflow_of(self, queue: str) -> Overflow:
+        """What `queue` does when it is full."""
+        return self.overflow if isinstance(self.overflow, Overflow) else self.overflow.get(queue, Overflow.WAIT)
+
+    def room_of(self, queue: str, default: Bound) -> Bound:
+        """The bound within which a new job must find room: none where others are dropped for it."""
+        return UNBOUNDED if self.overflow_of(queue).drops else self.bound_of(queue, default)
 
     def bound_of(self, queue: str, default: Bound) -> Bound:
         """How much may wait in `queue`, where the store's own default is `default`."""
@@ -213,8 +257,8 @@ def _check_known(name: str, known: Mapping[str, Any], where: str = "") -> None:
 
 
 def _parsed(name: str, value: Any, hint: Any, where: str = "") -> Any:
-    if hint in (PerQueue, PerPool) and isinstance(value, str):
-        return _per_queue(f"{where}{name}", value, _workers if hint == PerPool else int)
+    if hint in _OF_A_QUEUE and isinstance(value, str):
+        return _per_queue(f"{where}{name}", value, *_OF_A_QUEUE[hint])
     try:
         return msgspec.convert(value, hint, strict=False)
     except msgspec.ValidationError as error:
@@ -227,15 +271,24 @@ def _workers(text: str) -> Workers:
     return (int(least), int(most)) if dash else int(text)
 
 
-def _per_queue(name: str, text: str, number: Callable[[str], T]) -> T | dict[str, T]:
+def _per_queue(name: str, text: str, one: Callable[[str], T], usage: str) -> T | dict[str, T]:
     """Parse `8` or `uploads=200,thread=4`."""
     try:
         if "=" not in text:
-            return number(text)
+            return one(text)
         pairs = (part.split("=", 1) for part in text.split(",") if part.strip())
-        return {queue.strip(): number(count) for queue, count in pairs}
+        return {queue.strip(): one(value.strip()) for queue, value in pairs}
     except ValueError:
-        raise SettingError(f"{name}={text!r}: give a number, or numbers by queue as in uploads=200,thread=4") from None
+        raise SettingError(f"{name}={text!r}: give {usage}") from None
+
+
+_NUMBERS = "a number, or numbers by queue as in uploads=200,thread=4"
+_OF_A_QUEUE: Mapping[Any, tuple[Callable[[str], Any], str]] = {  # how what may be given by queue is read
+    PerQueue: (int, _NUMBERS),
+    PerQueueS: (float, _NUMBERS),
+    PerPool: (_workers, _NUMBERS),
+    PerQueueOverflow: (Overflow, f"one of {', '.join(Overflow)}, or by queue as in feed=drop_oldest"),
+}
 
 
 def reasons() -> dict[str, str]:

@@ -10,6 +10,7 @@ from cabrank.block import Block, Call
 from cabrank.drafts import Drafts
 from cabrank.engine import Engine
 from cabrank.handle import JobHandle
+from cabrank.stores.contract import TURN_ROWS
 
 Take = Callable[[tuple[Any, ...]], JobHandle[Any] | None]
 
@@ -43,6 +44,7 @@ class Way:
         self._one = False  # whether each call has one argument
         self._block = self._begun(0)
         self._next: int = 0  # the id that `_block` goes on with
+        self._full_at: int = 0  # the id behind the last one that it takes
 
     def take(self, args: tuple[Any, ...]) -> JobHandle[Any] | None:
         """Take one call on. None: it must go the long way, and nothing was done.
@@ -63,8 +65,11 @@ class Way:
         if not goes_on:
             self._one = one
             self._block = block = self._begun(id)
+            self._full_at = id + TURN_ROWS
             self._pending.begin(block)
         self._ids.next = self._next = id + 1
+        if id + 1 == self._full_at:
+            self._pending.open = None
         block.items.append(args[0] if one else args)
         if not self._bare:
             block.payloads.append(payload)

@@ -97,7 +97,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(app: App, *, store: InspectedStore | None = None, access: Access | None = None, **given: Any) -> AsyncGenerator[Served]:
+async def serving(
+    app: App, *, store: str | InspectedStore | None = None, access: Access | None = None, **given: Any
+) -> AsyncGenerator[Served]:
     [socket] = bind("127.0.0.1", 0)
     with socket:
         async with Dispatcher(app, store=store, settings=load({}, **given)) as dispatcher:

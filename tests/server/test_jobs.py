@@ -1,4 +1,4 @@
-"""What is asked of jobs that are there, and done to them: waiting for an outcome, cancelling, listing; and queues."""
+"""What is asked of jobs that are there, and done to them: waiting for an outcome, cancelling, listing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 import cabrank
-from tests.server.serving import Served, get, number, post, serving, turning_store, until
+from tests.server.serving import Served, get, post, serving, turning_store, until
 from tests.server.test_answers import told
 
 
@@ -175,26 +175,3 @@ async def test_a_listing_that_cannot_be_meant_is_refused(held: Held, query: str)
 
 async def test_a_page_begins_behind_a_job_of_this_store(held: Held) -> None:
     assert told(await held.served.ask(get("/jobs?after=aaaaaaaa-1"))) == (404, "unknown-job")
-
-
-# ------------------------------------------------------------------------------------------------------------ queues
-
-
-async def test_a_queue_is_shown_with_its_counts_and_bounds(held: Held) -> None:
-    await held.submit()
-    await held.busy()
-    ids = [await held.submit() for _ in range(2)]
-    assert len({number(id) for id in ids}) == 2
-    queue = (await held.served.ask(get("/queues/async"))).json()
-    expected = {"name": "async", "workers": 1, "idle": 0, "waiting": 2, "running": 1, "dead": 0, "held": 0, "bound_jobs": 10_000}
-    assert expected.items() <= queue.items()
-    queues = (await held.served.ask(get("/queues"))).json()["queues"]
-    assert queue in queues
-    assert [each["name"] for each in queues] == sorted(each["name"] for each in queues)
-    assert {"async", "other"} <= {each["name"] for each in queues}
-
-
-@pytest.mark.parametrize("name", ["nowhere", "%00", "a'; drop table job; --".replace(" ", "%20"), "..%2f..%2fetc"])
-async def test_an_unknown_queue_is_404(held: Held, name: str) -> None:
-    answer = await held.served.ask(get(f"/queues/{name}"))
-    assert answer.status == 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -10,7 +11,7 @@ import cabrank
 from cabrank.app import CALLER_OPTIONS
 from cabrank.drafts import Options
 from cabrank.events import Event, JobsAdmitted
-from cabrank.server.parameters import OPTION_HEADERS, Submit
+from cabrank.server.parameters import OPTION_HEADERS, Submit, SubmitOne
 from cabrank.states import State
 from cabrank.stores.contract import JobRecord
 from tests.server.app import make_app
@@ -37,10 +38,9 @@ async def waiting(served: Served, answer: Response) -> JobRecord:
 
 
 def test_every_option_of_submit_is_one_that_callers_may_be_let_set() -> None:
-    assert set(CALLER_OPTIONS) == set(Submit.__struct_fields__)
-    assert set(Options.__struct_fields__) - set(CALLER_OPTIONS) == {"tags", "unique", "on_conflict"}, (
-        "those are set by programs alone so far"
-    )
+    assert set(Options.__struct_fields__) == set(CALLER_OPTIONS)
+    assert set(CALLER_OPTIONS) <= set(SubmitOne.__struct_fields__)
+    assert set(CALLER_OPTIONS) - {"unique", "on_conflict"} <= set(Submit.__struct_fields__), "a unique key is of one job"
     assert set(OPTION_HEADERS.values()) == set(CALLER_OPTIONS)
 
 
@@ -87,6 +87,14 @@ async def test_all_jobs_of_a_document_get_the_options(served: Served) -> None:
         ("due_at=2100-01-01T00:00:00", (), "offset from UTC"),
         ("due_at=tomorrow", (), "due_at"),
         ("", ("Cabrank-Deadline-S: soon",), "deadline_s"),
+        ("tags=a%20b", (), "a tag is"),
+        ("tags=", (), "a tag is"),
+        ("tags=" + ",".join(f"t{place}" for place in range(17)), (), "at most 16 tags"),
+        ("unique=", (), "unique"),
+        ("unique=%C3%A4", (), "printable ASCII"),
+        ("unique=" + "k" * 257, (), "unique"),
+        ("on_conflict=skip", (), "give unique too"),
+        ("unique=k&on_conflict=forget", (), "on_conflict"),
     ],
 )
 async def test_what_cannot_be_meant_is_refused_and_stores_nothing(served: Served, query: str, headers: tuple[str, ...], words: str) -> None:
@@ -126,3 +134,52 @@ async def test_a_key_is_of_one_body_with_one_set_of_options(served: Served) -> N
     assert again.json() == first.json()
     for path in ("/jobs/note", "/jobs/note?delay_s=999"):
         assert told(await served.ask(post(path, NOTE, "Idempotency-Key: k"))) == (422, "key-reused")
+
+
+# ----------------------------------------------------------------------------------------------------- tags and unique
+
+
+@pytest.mark.parametrize("asked", ["query", "header"])
+async def test_tags_are_kept_with_the_job(served: Served, asked: str) -> None:
+    request = (
+        post("/jobs/note?delay_s=1000&tags=blue,eu-1,blue", NOTE)
+        if asked == "query"
+        else post("/jobs/note?delay_s=1000", NOTE, "Cabrank-Tags: blue, eu-1")
+    )
+    answer = await served.ask(request)
+    assert list((await waiting(served, answer)).tags) == ["blue", "eu-1"]
+    assert (await served.ask(get(f"/jobs/{answer.json()['id']}"))).json()["tags"] == ["blue", "eu-1"]
+
+
+async def test_the_jobs_of_a_batch_a_stream_and_a_document_are_tagged(served: Served) -> None:
+    body = b'[{"device":"a"},{"device":"b"}]'
+    for path in ("/jobs/note/batch", "/telemetry"):
+        for id in (await served.ask(post(f"{path}?delay_s=1000&tags=blue", body))).json()["ids"]:
+            assert (await served.ask(get(f"/jobs/{id}"))).json()["tags"] == ["blue"]
+    wire = await served.connect()
+    await wire.send(post("/jobs/note/stream?delay_s=1000&tags=blue", NOTE, "Connection: close"))
+    ids = re.findall(r'"id":"([^"]+)"', (await wire.rest()).decode())
+    assert len(ids) == 1
+    assert (await served.ask(get(f"/jobs/{ids[0]}"))).json()["tags"] == ["blue"]
+
+
+async def test_of_a_unique_key_one_job_waits(served: Served) -> None:
+    first = await served.ask(post("/jobs/note?delay_s=1000&unique=k", NOTE))
+    again = await served.ask(post("/jobs/note?delay_s=5", b'{"device":"b"}', "Cabrank-Unique: k"))
+    assert (again.status, again.json()) == (202, first.json())
+    assert served.dispatcher.engine.counters.admitted == 1
+    moved = await served.ask(post(f"/jobs/note?due_at={LATE}&unique=k&on_conflict=debounce", NOTE))
+    assert moved.json() == first.json()
+    assert (await waiting(served, moved)).due_at == LATE
+    other = await served.ask(post("/jobs/note?delay_s=1000&unique=k", NOTE, "Cabrank-On-Conflict: replace"))
+    assert other.json() != first.json()
+    assert (await served.ask(get(f"/jobs/{first.json()['id']}"))).json()["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("path", ["/jobs/note/batch", "/jobs/note/stream", "/telemetry"])
+@pytest.mark.parametrize("asked", ["query", "header"])
+async def test_a_unique_key_is_of_one_job(served: Served, path: str, asked: str) -> None:
+    request = post(f"{path}?unique=k", b"[]") if asked == "query" else post(path, b"[]", "Cabrank-Unique: k")
+    answer = await served.ask(request)
+    assert told(answer) == (400, "parameter-unusable")
+    assert "no parameter is named 'unique'" in answer.json()["detail"]

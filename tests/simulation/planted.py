@@ -15,7 +15,8 @@ from unittest.mock import patch
 import msgspec
 
 from cabrank import Dispatcher
-from cabrank.committer import Answered, Committer
+from cabrank.committer import Committer
+from cabrank.gathering import Answered
 from cabrank.job import Lease, Settlement
 from cabrank.policy import Interrupted, Limit, Outcome
 from cabrank.pool import WorkerPool

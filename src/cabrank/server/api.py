@@ -54,6 +54,9 @@ class Api:
                 _route("/jobs/{id}/stream", post=self._posting.stream),
                 _route("/queues", get=self._queues.browse),
                 _route("/queues/{name}", get=self._queues.look),
+                _route("/queues/{name}/pause", post=self._queues.pause),
+                _route("/queues/{name}/resume", post=self._queues.resume),
+                _route("/queues/{name}/drain", post=self._queues.drain),
             ],
             exception_handlers={
                 CabrankError: _tell,
@@ -73,7 +76,10 @@ class Api:
             raise engine.closed
         if not engine.answering:
             raise StoreUnavailable("the store does not answer: what was taken on is sent to it again until it does")
-        return json_response(Readiness(ready=True, acknowledged=engine.store.capabilities.promise))
+        drained = tuple(sorted(engine.shut.keys() & self._dispatcher.app.queues))
+        if drained and len(drained) == len(self._dispatcher.app.queues):
+            raise engine.shut[drained[0]]
+        return json_response(Readiness(ready=True, acknowledged=engine.store.capabilities.promise, drained=drained))
 
     async def _describe(self, request: Request) -> Response:
         """What there is, for programs."""

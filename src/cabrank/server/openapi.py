@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,9 +11,9 @@ import msgspec
 import cabrank
 from cabrank.app import App
 from cabrank.codec import PayloadCodec
-from cabrank.job import NAME_PATTERN
 from cabrank.server.batch import LINES_MEDIA
-from cabrank.server.parameters import Listing, Look, Nothing, Submit, SubmitBatch, SubmitStream
+from cabrank.server.operations import FIXED, KEY, POST_PROBLEMS, Operation
+from cabrank.server.parameters import Submit, SubmitBatch, SubmitOne, SubmitStream
 from cabrank.server.problems import JSON, PROBLEM_JSON, Problem
 from cabrank.server.schemas import Schemas
 from cabrank.server.views import (
@@ -33,51 +33,6 @@ from cabrank.stores.contract import TURN_ROWS
 
 LINES: Any = (LineStored, LineFailed, StreamEnd)  # what the lines of an answer are
 VIEWS = (Accepted, AcceptedAll, Batched, JobView, JobsView, QueueView, QueuesView, Readiness)
-JOB_ID: Mapping[str, Any] = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "pattern": "^[a-z2-7]{8}-[1-9][0-9]{0,18}$"},
-    "description": "The job's id.",
-}
-QUEUE: Mapping[str, Any] = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "pattern": NAME_PATTERN}}
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One method of one path."""
-
-    id: str
-    summary: str
-    tag: str
-    description: str = ""
-    parameters: Sequence[Mapping[str, Any]] = ()
-    query: type[msgspec.Struct] = Nothing
-    body: Mapping[str, Any] | None = None
-    answers: Mapping[int, tuple[str, Any]]
-    """By status: what it means, and the type of its JSON. None is plain text."""
-    problems: Mapping[int, str]
-    """By status: what is wrong then."""
-
-
-POST_PROBLEMS = {
-    400: "The body is not JSON, or a parameter or a header cannot be used. Nothing was stored.",
-    403: "A web page of another origin sent it.",
-    413: "The body is larger than the limit. Nothing was stored.",
-    415: "The body is compressed.",
-    422: "The body is not what is taken here, `errors` says where; or its key came with another body. Nothing was stored.",
-    429: "The queue is full. Nothing was stored; come again after `Retry-After` seconds.",
-    503: "The server stops, or its store does not answer: whether it was stored is unknown, send it again with the same key.",
-}
-BAD_PARAMETER = {400: "A parameter cannot be used."}
-AWAY = {503: "The server stops, or its store does not answer."}
-NO_JOB = {404: "It is not known: it never was, or it ended and is no longer kept."}
-NO_QUEUE = {404: "There is none of that name."}
-KEY: Mapping[str, Any] = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[ -~]+$"},
-    "description": "Makes the request repeatable: the same key with the same body gets the same ids and stores nothing new, for 24 hours.",
-}
 
 
 def describe(app: App, root: str = "") -> bytes:
@@ -123,7 +78,7 @@ def _job(name: str, function: object, body: Mapping[str, Any] | None) -> Operati
         summary=_first_line(function) or f"Submit one job of {name}",
         description=inspect.getdoc(function) or "",
         parameters=[KEY],
-        query=Submit,
+        query=SubmitOne,
         body=body,
         answers={202: ("The job is stored.", Accepted)},
         problems=POST_PROBLEMS,
@@ -174,98 +129,6 @@ def _document(path: str, function: object, body: Mapping[str, Any] | None) -> Op
 
 def _first_line(function: object) -> str:
     return (inspect.getdoc(function) or "").partition("\n")[0]
-
-
-FIXED: Sequence[tuple[str, str, Operation]] = (
-    (
-        "/jobs",
-        "get",
-        Operation(
-            id="jobs",
-            tag="jobs",
-            summary="Jobs page by page, in the order of their ids",
-            query=Listing,
-            answers={200: ("One page.", JobsView)},
-            problems=BAD_PARAMETER | {404: "`after` is no job of this store."} | AWAY,
-        ),
-    ),
-    (
-        "/jobs/{id}",
-        "get",
-        Operation(
-            id="job",
-            tag="jobs",
-            summary="What became of a job",
-            parameters=[JOB_ID],
-            query=Look,
-            answers={200: ("What is known of it.", JobView)},
-            problems=BAD_PARAMETER | NO_JOB | AWAY,
-        ),
-    ),
-    (
-        "/jobs/{id}",
-        "delete",
-        Operation(
-            id="cancel",
-            tag="jobs",
-            summary="Cancel a job",
-            description="A waiting job is cancelled with that; a running one is asked to stop, and whoever settles first wins.",
-            parameters=[JOB_ID],
-            answers={200: ("It is cancelled, or was told.", JobView)},
-            problems=BAD_PARAMETER | {403: POST_PROBLEMS[403]} | NO_JOB | {409: "It has ended."} | AWAY,
-        ),
-    ),
-    (
-        "/queues",
-        "get",
-        Operation(
-            id="queues",
-            tag="queues",
-            summary="All queues",
-            answers={200: ("Each with its counts.", QueuesView)},
-            problems=BAD_PARAMETER | AWAY,
-        ),
-    ),
-    (
-        "/queues/{name}",
-        "get",
-        Operation(
-            id="queue",
-            tag="queues",
-            summary="One queue",
-            parameters=[QUEUE],
-            answers={200: ("Its counts.", QueueView)},
-            problems=BAD_PARAMETER | NO_QUEUE | AWAY,
-        ),
-    ),
-    (
-        "/healthz",
-        "get",
-        Operation(id="health", tag="server", summary="Whether the process is alive", answers={200: ("It is.", Any)}, problems={}),
-    ),
-    (
-        "/readyz",
-        "get",
-        Operation(
-            id="readiness",
-            tag="server",
-            summary="Whether work is taken on",
-            answers={200: ("It is, and the store answers.", Readiness)},
-            problems=AWAY,
-        ),
-    ),
-    (
-        "/metrics",
-        "get",
-        Operation(
-            id="metrics",
-            tag="server",
-            summary="Counters and gauges in Prometheus' text format",
-            answers={200: ("Them.", None)},
-            problems={},
-        ),
-    ),
-)
 
 
 def _body(codec: PayloadCodec, schemas: Schemas) -> Mapping[str, Any] | None:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from cabrank.app import CALLER_OPTIONS
 from cabrank.drafts import PLAIN, Options
 from cabrank.errors import SettingError
+from cabrank.job import KEY_LIMIT, Conflict, check_tags
 from cabrank.server.problems import ParameterUnusable
 from cabrank.states import State
 from cabrank.stores.contract import BROWSED
@@ -42,6 +43,14 @@ class Submit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     due_at: Annotated[float | _Moment, _what("Due at this moment: seconds since the epoch, or RFC 3339.")] | None = None
     priority: Annotated[int, _what("0 goes first, 9 last.", ge=0, le=9)] | None = None
     deadline_s: Annotated[float, _what("Not worth starting after so many seconds.", ge=0)] | None = None
+    tags: Annotated[str, _what("Names that are kept with the job, separated by commas.")] | None = None
+
+
+class SubmitOne(Submit, frozen=True, forbid_unknown_fields=True):
+    """Of a request that submits one job."""
+
+    unique: Annotated[str, _what("A key of which at most one job of the handler waits.", min_length=1, max_length=KEY_LIMIT)] | None = None
+    on_conflict: Annotated[Conflict, _what("What happens if a job with the same `unique` waits already.")] | None = None
 
 
 class SubmitBatch(Submit, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +79,12 @@ class Listing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     handler: Annotated[str, _what("Only jobs of this handler.")] = ""
     after: Annotated[str, _what("Go on behind this job: the `after` of the page before.")] = ""
     limit: Annotated[int, _what("At most so many jobs.", ge=1, le=MOST_LISTED)] = BROWSED
+
+
+class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of `POST /queues/{name}/drain`."""
+
+    wait_s: Annotated[float, _what("Wait so many seconds until nothing waits or runs, at most.", ge=0, le=LONGEST_WAIT_S)] = 0.0
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,6 +127,8 @@ def submit_of(request: Request, allowed: Collection[str], kind: type[S]) -> tupl
     if isinstance(submit.due_at, datetime):
         given["due_at"] = _moment(submit.due_at)
     try:
+        if submit.tags is not None:
+            given["tags"] = check_tags([tag.strip() for tag in submit.tags.split(",")])
         return Options(**given) if given else PLAIN, submit
     except SettingError as error:
         raise ParameterUnusable(str(error)) from None

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from cabrank.drafts import PLAIN, Options
 from cabrank.errors import UnknownHandler
 from cabrank.server.batch import LINES_MEDIA, Batch
-from cabrank.server.parameters import S, Submit, SubmitBatch, SubmitStream, submit_of
+from cabrank.server.parameters import S, Submit, SubmitBatch, SubmitOne, SubmitStream, submit_of
 from cabrank.server.problems import Answer, AnswerLate, BodyEncoded, ForeignOrigin, answer_to
-from cabrank.server.reception import Entrance, Reception, checked_key, digested_name
+from cabrank.server.reception import Entrance, JobEntrance, Reception, checked_key, digested_name
 from cabrank.server.responses import response_of
 from cabrank.server.stream import JobStream
 
@@ -34,7 +34,7 @@ class Posting:
         entrance = self._reception.entrances.get(path_of(request).encode())
         if entrance is None:
             raise UnknownHandler(request.path_params["id"], tuple(self._app.handlers))
-        options, _ = self._checked(request, Submit)
+        options, _ = self._checked(request, SubmitOne if isinstance(entrance, JobEntrance) else Submit)
         return await self._posted(request, entrance, options)
 
     async def batch(self, request: Request) -> Response:

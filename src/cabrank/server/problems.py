@@ -21,6 +21,7 @@ from cabrank.errors import (
     PayloadInvalid,
     PayloadMalformed,
     PayloadTooLarge,
+    QueueDrained,
     QueueFull,
     StoreUnavailable,
     UnknownHandler,
@@ -61,6 +62,10 @@ class ParameterUnusable(CabrankError):
 
 class UnknownQueue(CabrankError):
     """No queue of that name."""
+
+
+class QueuePaused(CabrankError):
+    """The queue is paused: it cannot be drained before it is resumed."""
 
 
 class AlreadyEnded(CabrankError):
@@ -143,6 +148,7 @@ SORTS: dict[type[BaseException], _Sort] = {
     UnknownJob: _Sort(HTTPStatus.NOT_FOUND, "unknown-job", "No such job"),
     UnknownQueue: _Sort(HTTPStatus.NOT_FOUND, "unknown-queue", "No such queue"),
     AlreadyEnded: _Sort(HTTPStatus.CONFLICT, "already-ended", "The job has ended"),
+    QueuePaused: _Sort(HTTPStatus.CONFLICT, "queue-paused", "The queue is paused"),
     RequestLate: _Sort(HTTPStatus.REQUEST_TIMEOUT, "request-late", "The request did not come in time"),
     PayloadTooLarge: _Sort(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "payload-too-large", "The payload is too large"),
     DocumentTooLarge: _Sort(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "document-too-large", "The document is too large"),
@@ -158,6 +164,7 @@ SORTS: dict[type[BaseException], _Sort] = {
     DocumentFailed: _Sort(HTTPStatus.INTERNAL_SERVER_ERROR, "document-failed", "The document route failed"),
     TooManyConnections: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-connections", "Too many connections", CROWD_RETRY_S),
     NotEntered: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "not-open", "The dispatcher is not open", RESTART_RETRY_S),
+    QueueDrained: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "queue-drained", "The queue takes no new work", RESTART_RETRY_S),
     IntakeClosed: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The server is stopping", RESTART_RETRY_S),
     StoreUnavailable: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "store-unavailable", "The store does not answer", STORE_RETRY_S),
     AnswerLate: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "answer-late", "The store did not answer in time", STORE_RETRY_S),

@@ -1,18 +1,24 @@
-"""What can be asked of queues."""
+"""What can be asked of queues, and done to them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from cabrank.dispatcher import Dispatcher
-from cabrank.server.parameters import Nothing, parameters_of
-from cabrank.server.problems import UnknownQueue
+from cabrank.errors import UsageError
+from cabrank.server.parameters import Drain, Nothing, parameters_of
+from cabrank.server.posting import check_origin
+from cabrank.server.problems import QueuePaused, UnknownQueue
 from cabrank.server.responses import json_response
 from cabrank.server.views import QueuesView, QueueView
-from cabrank.stores.contract import Tally
+from cabrank.states import State
+from cabrank.stores.contract import JobFilter, Tally
+
+LOOKED_AT = 100  # of the jobs that wait, those that were submitted first: among them is the oldest that is ready, but for long delays
 
 
 class QueueDesk:
@@ -26,29 +32,76 @@ class QueueDesk:
         """`GET /queues`."""
         parameters_of(request, Nothing)
         tally = await self._tally()
-        return json_response(QueuesView([self._view(queue, counted) for queue, counted in sorted(tally.items())]))
+        return json_response(QueuesView([await self._view(queue, counted) for queue, counted in sorted(tally.items())]))
 
     async def look(self, request: Request) -> Response:
         """`GET /queues/{name}`."""
         parameters_of(request, Nothing)
-        return json_response(await self._one(request.path_params["name"]))
+        return await self._shown(await self._named(request))
 
-    async def _one(self, name: str) -> QueueView:
+    async def pause(self, request: Request) -> Response:
+        """`POST /queues/{name}/pause`: nothing of it starts any more, in any process."""
+        name = await self._changed(request, Nothing)
+        if name in self._dispatcher.pools:
+            await self._dispatcher.pause(name)
+        else:
+            await self._store.pause(name)
+        return await self._shown(name)
+
+    async def resume(self, request: Request) -> Response:
+        """`POST /queues/{name}/resume`: after a pause, or a drain."""
+        name = await self._changed(request, Nothing)
+        if name in self._dispatcher.pools:
+            await self._dispatcher.resume(name)
+        else:
+            await self._store.resume(name)
+        return await self._shown(name)
+
+    async def drain(self, request: Request) -> Response:
+        """`POST /queues/{name}/drain`: nothing new for it here; the answer comes when it is empty or the time is up."""
+        name = await self._changed(request, Drain)
+        if name not in self._dispatcher.pools:
+            raise UnknownQueue(f"queue {name!r} is not served here: drain it where it is")
+        if (await self._tally())[name].paused:
+            raise QueuePaused(f"queue {name!r} is paused, and would never be empty: resume it, then drain it")
+        try:
+            await self._dispatcher.drain(name, timeout_s=parameters_of(request, Drain).wait_s)
+        except UsageError as error:  # it was paused meanwhile
+            raise QueuePaused(str(error)) from None
+        except TimeoutError:
+            pass  # what is left is in the answer
+        return await self._shown(name)
+
+    async def _changed(self, request: Request, kind: type[msgspec.Struct]) -> str:
+        """The name of the queue that is to be changed."""
+        self._dispatcher.engine.check_open()
+        check_origin(request)
+        parameters_of(request, kind)
+        return await self._named(request)
+
+    async def _named(self, request: Request) -> str:
+        name: str = request.path_params["name"]
         tally = await self._tally()
         if name not in tally:
             raise UnknownQueue(f"no queue is named {name[:128]!r}; there are {', '.join(sorted(tally))}")
-        return self._view(name, tally[name])
+        return name
+
+    async def _shown(self, name: str) -> Response:
+        return json_response(await self._view(name, (await self._tally())[name]))
 
     async def _tally(self) -> Mapping[str, Tally]:
         return {queue: Tally() for queue in self._dispatcher.pools} | dict(await self._store.tally())
 
-    def _view(self, name: str, counted: Tally) -> QueueView:
+    async def _view(self, name: str, counted: Tally) -> QueueView:
         pool = self._dispatcher.pools.get(name)
         bound = self._dispatcher.settings.bound_of(name, self._store.capabilities.bound)
         return QueueView(
             name=name,
             workers=0 if pool is None else pool.size,
             idle=0 if pool is None else pool.idle,
+            paused=counted.paused,
+            drained=name in self._dispatcher.engine.shut,
+            oldest_s=await self._oldest_s(name) if counted.waiting else None,
             waiting=counted.waiting,
             waiting_bytes=counted.waiting_bytes,
             running=counted.running,
@@ -57,3 +110,9 @@ class QueueDesk:
             bound_jobs=bound.jobs,
             bound_bytes=bound.bytes,
         )
+
+    async def _oldest_s(self, name: str) -> float | None:
+        page = await self._store.browse(JobFilter(state=State.WAITING, queue=name), limit=LOOKED_AT)
+        now = self._dispatcher.clock.now()
+        ages = [now - max(record.created_at, record.due_at) for record in page.records if record.created_at]
+        return max((age for age in ages if age >= 0), default=None)

@@ -12,7 +12,7 @@ from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import PLAIN, Drafts, Options, check_depth
 from cabrank.errors import CabrankError, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
 from cabrank.events import logger
-from cabrank.job import Job, check_key, digest_of
+from cabrank.job import Conflict, Job, check_key, digest_of
 from cabrank.server.problems import Answer, DocumentFailed, DocumentTooLarge, KeyUnusable, answer_to
 from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Submission, Verdict
 
@@ -133,6 +133,8 @@ class Reception:
         try:
             jobs = entrance.jobs(body, options)
             submission = Submission(jobs=jobs) if not key else _keyed(entrance, jobs, body, key, options)
+            if options.on_conflict is not None:
+                submission = msgspec.structs.replace(submission, on_conflict=Conflict(options.on_conflict))
         except CabrankError as error:
             answered(answer_to(error))
             return

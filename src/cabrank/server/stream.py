@@ -166,7 +166,7 @@ class JobStream:
             submission = Submission(jobs=jobs, key=f"{self._key}\n{chunk.first}", digest=digest_of(self._digested, body))
         answered: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
         self._dispatcher.enter(submission, partial(answer, answered), patient=True)
-        return accepted(await answered, self._key) or jobs[0].id
+        return accepted(await answered, self._key, self._dispatcher.settings) or jobs[0].id
 
     # ----------------------------------------------------------------------------------------------------------- writing
 

@@ -56,11 +56,12 @@ class StreamEnd(msgspec.Struct, frozen=True, omit_defaults=True):
     problem: Problem | None = None
 
 
-class Readiness(msgspec.Struct, frozen=True):
-    """`GET /readyz`. `acknowledged` says what a 202 means."""
+class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`GET /readyz`. `acknowledged` says what a 202 means, `drained` which queues take no new work while others do."""
 
     ready: bool
     acknowledged: str
+    drained: Sequence[str] = ()
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,11 +92,18 @@ class JobsView(msgspec.Struct, frozen=True):
 
 
 class QueueView(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /queues/{name}`. `workers` and `idle` are of this process, 0 if it does not serve the queue; the rest is of the store."""
+    """`GET /queues/{name}`. `workers`, `idle` and `drained` are of this process, the rest is of the store.
+
+    `workers` is 0 if this process does not serve the queue. `drained`: it takes no new work for it. `paused`: nothing of it starts,
+    in any process. `oldest_s` is for how long the oldest of its jobs has been ready, null if none is or the store does not keep that.
+    """
 
     name: str
     workers: int
     idle: int
+    paused: bool
+    drained: bool
+    oldest_s: float | None
     waiting: int
     waiting_bytes: int
     running: int

@@ -18,6 +18,7 @@ TURN_ROWS = 10_000  # rows of one turn: about 20 ms of writing, so that nobody w
 TURN_BYTES = 8 * 1024 * 1024
 SUSPECT_CRASHES = 2  # a job whose processes died so often may be the cause: it runs alone, so that the next crash hits only its cause
 REPLACED = "replaced"  # the reason of a job that was cancelled for one with the same unique key
+OVERFLOW = "overflow"  # the reason of a job that its full queue's policy dropped
 BROWSED = 100  # jobs of a page where nothing else is said: a screen or two
 ID_BLOCK = 1 << 20  # ids that a process takes at once: one transaction a million jobs
 
@@ -115,7 +116,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     together. `lost` are the (id, run) of settlements that changed nothing.
     `cancels` are the (id, run) of leases whose jobs somebody cancelled. `next_due_s` is how long until a waiting job becomes
     ready, None if none will by itself. `suspect`: one is next in a wanted queue, and waits until this holder is `alone`.
-    `paused` are the names of the queues that somebody paused.
+    `paused` are the names of the queues that somebody paused. `dropped` are the jobs that full queues dropped for `new` ones.
     """
 
     admitted: Sequence[Admission]
@@ -125,6 +126,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     next_due_s: float | None = None
     suspect: bool = False
     paused: Collection[str] = ()
+    dropped: Sequence[int] = ()
 
     @property
     def leases(self) -> list[Lease]:
@@ -226,7 +228,8 @@ class Store(Protocol):
 
         Each submission is admitted whole or not at all, in order; behind one that found no room in a queue none is let past it.
         `want` maps a queue to what this holder can take; at most that much comes back leased, by priority, then by the moment it
-        became ready, and nothing of a paused queue. A job has at most one unexpired lease, on any number of machines. A settlement
+        became ready, and nothing of a paused queue. Then a queue that got new jobs and whose overflow policy is to drop drops what is
+        above its bound: these jobs expire. A job has at most one unexpired lease, on any number of machines. A settlement
         whose lease was lost changes nothing and comes back in `Turn.lost`. Runs count from 1 and are counted here. `number` counts
         the turns of this holder; one is in flight at a time.
 
@@ -234,7 +237,8 @@ class Store(Protocol):
             StoreUnavailable: whether anything was stored is unknown. The same `number` sent again changes nothing and returns
                 what the lost reply said.
 
-        Cost: one transaction, one fsync, whatever the sizes (at most `TURN_ROWS` rows and `TURN_BYTES`).
+        Cost: one transaction, one fsync, whatever the sizes. What comes in are at most `TURN_ROWS` rows and `TURN_BYTES` together, but
+            for one submission or result that is larger by itself; what is leased is bounded by `want`.
         """
         ...
 

@@ -185,7 +185,7 @@ class Ledger:
             gone = None if replaced is None else self.waiting[replaced]
             needed = needed_by(submission.jobs)
             for queue, (jobs, size) in needed.items():
-                limit = settings.bound_of(queue, bound)
+                limit = settings.room_of(queue, bound)
                 line = self.line(queue)
                 freed = (0, 0) if gone is None else (1, len(gone.payload))
                 if not line.has_room(jobs - freed[0], size - freed[1], limit):

@@ -91,6 +91,36 @@ class Line:
                 return taken
         return None
 
+    def pop_oldest(self) -> Job | Block | None:
+        """Of what is next of each priority, what was submitted first."""
+        lines = [line for line in self._ready if line]
+        if not lines:
+            return None
+        taken = min(lines, key=lambda line: _id_of(line[0])).popleft()
+        if isinstance(taken, Block):
+            self._forget(taken)
+        return taken
+
+    def pop_last(self) -> Job | Block | None:
+        """What would be claimed last."""
+        for line in reversed(self._ready):
+            if line:
+                taken = line.pop()
+                if isinstance(taken, Block):
+                    self._forget(taken)
+                return taken
+        return None
+
+    def untake_last(self, block: Block) -> None:
+        """Put back what is left of a block that `pop_last` gave."""
+        self._ready[block.priority].append(block)
+        self._note(block)
+
+    def forget_later(self, ids: Collection[int]) -> None:
+        """Take jobs out that are due later. Cost: a look at all that are."""
+        self._later = [entry for entry in self._later if entry[1] not in ids]
+        heapq.heapify(self._later)
+
     def untake(self, taken: Collection[Job | Block]) -> None:
         """Put back to where they were what was popped, or what is left of it."""
         for one in reversed(list(taken)):
@@ -135,3 +165,7 @@ class Line:
     def _forget(self, block: Block) -> None:
         del self._blocks[block.first]
         del self._firsts[bisect_right(self._firsts, block.first) - 1]
+
+
+def _id_of(one: Job | Block) -> int:
+    return one.first if isinstance(one, Block) else one.id

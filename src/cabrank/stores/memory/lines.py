@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import count
 
 import msgspec
@@ -85,6 +85,14 @@ class Lines:
     def next_due_at(self) -> float | None:
         """When the next job becomes ready by itself."""
         return self._later[0][0] if self._later else None
+
+    def forget(self, ids: Collection[int]) -> None:
+        """Take jobs out that wait, ready or not. Cost: a look at all that do."""
+        self._later = [entry for entry in self._later if entry[2].id not in ids]
+        heapq.heapify(self._later)
+        for line in self._lines.values():
+            line.ready = [entry for entry in line.ready if entry[2] not in ids]
+            heapq.heapify(line.ready)
 
     def ended(self, ids: Iterable[int]) -> None:
         """These jobs, if they ran, do so no more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from random import Random
 
@@ -37,6 +37,7 @@ from cabrank.stores.memory import inspector
 from cabrank.stores.memory.ledger import NEW, Holder, Ledger
 from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Line as LimitLine
+from cabrank.stores.memory.overflow import Drops
 
 CAPABILITIES = Capabilities(
     durable=False, shared=False, judges_room=True, bound=MEMORY_BOUND, promise="accepted in memory: lost if the process dies"
@@ -57,6 +58,7 @@ class MemoryStore:
         self._rooms: dict[str, tuple[Line, int, int]] = {}
         self._last: tuple[int, Turn] | None = None
         self._limits: Mapping[str, Limit] = {}
+        self._drops = Drops(self.ledger)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -155,9 +157,11 @@ class MemoryStore:
         claimed: list[Lease | Leases] = [*self._claim_suspect(want, holder.terms.handlers)]
         if not claimed:
             claimed = [lease for queue, its in want.items() for lease in self._claim(queue, its, holder.terms.handlers)]
+        dropped = self._drops.make_room(_stored(new, admitted), holder.terms.settings) if new else []
         return Turn(
             admitted=admitted,
             claimed=claimed,
+            dropped=dropped,
             lost=lost,
             cancels=[*cancelled, *self._cancels()],
             next_due_s=self._next_due_s(now, want),
@@ -343,6 +347,10 @@ class MemoryStore:
     async def resume(self, queue: str) -> None:
         """See `Inspector.resume`."""
         inspector.resume(self.ledger, queue)
+
+
+def _stored(new: Sequence[Submission], admitted: Sequence[Admission]) -> Iterator[Submission]:
+    return (submission for submission, admission in zip(new, admitted, strict=True) if admission.verdict is Verdict.STORED)
 
 
 def _order(one: Job | Block) -> tuple[int, int]:

@@ -140,7 +140,7 @@ class Admitter:
     def _room(self, queue: str) -> tuple[Waiting, Bound]:
         found = self._rooms.get(queue)
         if found is None:
-            found = self._opening.queue(self._queues.number(queue)), self._settings.bound_of(queue, STORE_BOUND)
+            found = self._opening.queue(self._queues.number(queue)), self._settings.room_of(queue, STORE_BOUND)
             self._rooms[queue] = found
         return found
 

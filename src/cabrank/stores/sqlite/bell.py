@@ -73,11 +73,12 @@ def together(one: Arrival, other: Arrival) -> Arrival:
 
 
 def ended(came: Ended, turn: Turn) -> list[int]:
-    """The jobs that do not wait again after a turn that recorded this, or were replaced in it."""
+    """The jobs that do not wait again after a turn that recorded this, or were replaced or dropped in it."""
     lost, cancelled = frozenset(turn.lost), frozenset(turn.cancels)
     over = [(s.id, s.run) for s in came.settlements if after(State.RUNNING, s.cause) is not State.WAITING or (s.id, s.run) in cancelled]
     over += [(id, run) for run, ids in came.returned.items() for id in ids]
     replaced = [admission.replaced for admission in turn.admitted if admission.replaced]
+    replaced += turn.dropped
     return replaced + ([fence[0] for fence in over if fence not in lost] if lost else [fence[0] for fence in over])
 
 

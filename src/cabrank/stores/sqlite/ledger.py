@@ -13,9 +13,9 @@ import apsw
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable, StoreUnusable
 from cabrank.job import Lease
-from cabrank.settings import STORE_BOUND
-from cabrank.stores.contract import ID_BLOCK, Admission, Arrival, Submission, Terms, Turn, Want
-from cabrank.stores.sqlite import counts, kept, settle
+from cabrank.settings import STORE_BOUND, Overflow
+from cabrank.stores.contract import ID_BLOCK, Admission, Arrival, Submission, Terms, Turn, Verdict, Want
+from cabrank.stores.sqlite import counts, kept, overflow, settle
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.admit import Admitter
 from cabrank.stores.sqlite.bell import agreed_folder
@@ -168,10 +168,12 @@ class Ledger:
                 opening.queue(queue).in_line = True
         admitted, leases = self._admit_and_claim(new, want, opening, now)
         self.news = self._what_is_new(opening, spare=sum(its.jobs for its in want.values()) > len(leases))
+        dropped = self._make_room(new, admitted, opening) if new else []
         counts.write(connection, opening)
         return Turn(
             admitted=admitted,
             claimed=leases,
+            dropped=dropped,
             lost=lost,
             cancels=[*cancelled, *self._cancels()] if opening.cancelling else (),
             next_due_s=self._next_due_s(opening, now, want),
@@ -197,6 +199,13 @@ class Ledger:
         admitted, started = admitter.admit(new, {} if suspect else want) if new else ([], [])
         leases = self._claim_suspect(want, opening) if suspect else []
         return admitted, leases or [*started, *self._claim(want, started, opening)]
+
+    def _make_room(self, new: Sequence[Submission], admitted: Sequence[Admission], opening: Opening) -> Sequence[int]:
+        """Drop what is above the bounds of queues whose policy that is."""
+        if self._terms.settings.overflow is Overflow.WAIT:
+            return ()
+        stored = [submission for submission, admission in zip(new, admitted, strict=True) if admission.verdict is Verdict.STORED]
+        return overflow.make_room(self._connection, self._queues, stored, opening, self._terms.settings)
 
     def _what_is_new(self, opening: Opening, *, spare: bool) -> Arrival:
         """What other holders may want to know of this turn: jobs that it left for them, room that it made, what it took from the dead."""
@@ -258,6 +267,7 @@ class Ledger:
     def _prune(self) -> int:
         now, settings, before = self._clock.now(), self._terms.settings, self._connection.total_changes()
         kept.prune(self._connection, settings, now)
+        overflow.prune(self._connection, settings)
         self._connection.execute(sql.OLD_RECEIPTS, (now,))
         self._connection.execute(sql.EXCESS_RECEIPTS, (settings.receipts,))
         self._connection.execute(sql.OLD_SHELVED, (now - settings.keep_dead_s,))

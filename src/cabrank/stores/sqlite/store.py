@@ -137,7 +137,8 @@ class SqliteStore:
         ledger = self._opened()
         came = Ended(settlements, returned)
         turn, news = await self._do(lambda: (ledger.turn(number, new, came, want), ledger.news))
-        if self._bell is not None and (came or news.work or any(map(_replaced, turn.admitted))) and not self._bell.alone:
+        gone = turn.dropped or any(map(_replaced, turn.admitted))
+        if self._bell is not None and (came or news.work or gone) and not self._bell.alone:
             self._bell.ring(msgspec.structs.replace(news, ended=news.ended if news.ended is None else ended(came, turn)))
         return turn
 

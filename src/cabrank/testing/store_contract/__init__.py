@@ -19,6 +19,7 @@ from cabrank.testing.store_contract.claims import ClaimContract
 from cabrank.testing.store_contract.holding import HolderContract
 from cabrank.testing.store_contract.limits import LimitContract
 from cabrank.testing.store_contract.opened import Opened, Stores, submission
+from cabrank.testing.store_contract.overflow import OverflowContract
 from cabrank.testing.store_contract.pausing import PauseContract
 from cabrank.testing.store_contract.people import PeopleContract
 from cabrank.testing.store_contract.settlements import SettlementContract
@@ -41,5 +42,6 @@ class StoreContract(
     TurnContract,
     UniqueContract,
     PauseContract,
+    OverflowContract,
 ):
     """All promises of `Store` and `Inspector`."""

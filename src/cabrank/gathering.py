@@ -1,0 +1,152 @@
+"""What waits for its turn of the store, and how much of it one turn carries."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import chain
+
+import msgspec
+
+from cabrank.block import first_queue, queues_of, size_of
+from cabrank.errors import CabrankError
+from cabrank.job import Job, Settlement
+from cabrank.pending import Pending
+from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Returned, Submission
+
+Answered = Callable[[Admission | CabrankError], None]
+
+
+class Offer(msgspec.Struct):
+    """A submission that waits for its turn, and who is told. `patient`: it waits for room, first come first served.
+
+    `wanted` says whether anybody still waits for the answer; if not, it is dropped before its turn.
+    """
+
+    submission: Submission
+    answered: Answered
+    patient: bool
+    size: int
+    wanted: Callable[[], bool]
+
+    @property
+    def queue(self) -> str:
+        """The queue in whose line it stands when there is no room."""
+        return first_queue(self.submission.jobs)
+
+
+class Batch(msgspec.Struct):
+    """What one turn carries."""
+
+    offers: list[Offer]
+    slice: list[Sequence[Job]]
+    settlements: list[Settlement]
+    returned: Returned
+
+
+class Room(msgspec.Struct):
+    """What a turn can still carry."""
+
+    rows: int
+    bytes: int
+    touched: bool = False
+
+    def take(self, rows: int, size: int, *, anyway: bool = False) -> bool:
+        """Take so much, if it fits; `anyway`: or if it is the first."""
+        if (rows > self.rows or size > self.bytes) and (self.touched or not anyway):
+            return False
+        self.rows -= rows
+        self.bytes -= size
+        self.touched = True
+        return True
+
+
+class Gathering:
+    """Gathers for the committer while a turn is on its way.
+
+    A turn carries at most `TURN_ROWS` rows and `TURN_BYTES` to the store, but for one submission or one result that is larger by
+    itself. Where more waits, half of a turn is for what ended, and what is new has the rest; jobs that found room at once leave half of
+    that to those that are still to be judged. When some of these had to stay behind, the next turn begins with them.
+    """
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.pending = Pending(tell)
+        self.lines: dict[str, deque[Offer]] = {}
+        """Who waits for room, by queue. Always the same object."""
+        self._offers: deque[Offer] = deque()
+        self._held_back = False
+
+    def __bool__(self) -> bool:
+        return bool(self._offers or self.lines or self.pending)
+
+    @property
+    def ready(self) -> bool:
+        """Whether anything waits for nothing but a turn."""
+        return bool(self._offers or self.pending)
+
+    def place(self, offer: Offer) -> None:
+        """Let it stand in the line of its queue, if there is one and it is patient, else with those that go with the next turn."""
+        (self.lines.get(offer.queue, self._offers) if offer.patient else self._offers).append(offer)
+
+    def put_back(self, refused: Sequence[Offer]) -> None:
+        """Let those that found no room stand first in the lines, in their order."""
+        for offer in reversed(refused):
+            self.lines.setdefault(offer.queue, deque()).appendleft(offer)
+
+    def dismiss_lines(self) -> list[Offer]:
+        """Take out all that wait for room."""
+        waited = [offer for line in self.lines.values() for offer in line]
+        self.lines.clear()
+        return waited
+
+    def dismiss(self) -> Iterable[Offer]:
+        """Take out all that wait for their turn."""
+        offers, self._offers = self._offers, deque()
+        return offers
+
+    def has(self, queues: Collection[str]) -> bool:
+        """Whether jobs of one of these queues are here."""
+        offered = [offer.submission.jobs for offer in self._offers]
+        coming = (queue for jobs in chain(self.pending.jobs, offered) for queue in queues_of(jobs))
+        return any(queue in self.lines for queue in queues) or any(queue in queues for queue in coming)
+
+    def take(self, *, room: bool) -> Batch:
+        """The next turn's load: who waited for room first, if some has come, then who came since."""
+        ended, results = self.pending.ended, self.pending.has_settlements
+        new = Room(TURN_ROWS - min(ended, TURN_ROWS // 2), TURN_BYTES // 2 if results else TURN_BYTES)
+        left = Room(TURN_ROWS - new.rows, TURN_BYTES - new.bytes)
+        anyway = self._held_back or not ended
+        offers = self._take_offers(new, anyway=anyway, room_came=room) if self._held_back else []
+        slice_ = self._take_slice(new, anyway=anyway)
+        if not self._held_back:
+            offers = self._take_offers(new, anyway=anyway, room_came=room)
+        self._held_back = not self._held_back and bool(self._offers)
+        settlements, returned = self.pending.take_ended(left.rows + new.rows, left.bytes + new.bytes)
+        return Batch(offers, slice_, settlements, returned)
+
+    def _take_slice(self, room: Room, *, anyway: bool) -> list[Sequence[Job]]:
+        if not self.pending.jobs:
+            return []
+        half = Room(room.rows // 2, room.bytes // 2, room.touched) if self._offers else room
+        before = half.rows, half.bytes
+        taken = self.pending.take_jobs(lambda jobs: half.take(len(jobs), size_of(jobs), anyway=anyway))
+        if half is not room and half.touched:
+            room.take(before[0] - half.rows, before[1] - half.bytes, anyway=True)
+        return taken
+
+    def _take_offers(self, room: Room, *, anyway: bool, room_came: bool) -> list[Offer]:
+        if self.lines:  # who came while the first in line was being refused stands behind it
+            for offer in self.dismiss():
+                self.place(offer)
+        offers: list[Offer] = []
+        for source in (*self.lines.values(), self._offers) if room_came else (self._offers,):
+            while source:
+                offer = source[0]
+                if offer.wanted():
+                    if not room.take(len(offer.submission.jobs), offer.size, anyway=anyway):
+                        break
+                    offers.append(offer)
+                source.popleft()
+        for queue in [queue for queue, line in self.lines.items() if not line]:
+            del self.lines[queue]
+        return offers
