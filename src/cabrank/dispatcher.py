@@ -30,6 +30,7 @@ from cabrank.settling import settle
 from cabrank.sizing import LOOK_S
 from cabrank.staff import Staff
 from cabrank.stores.contract import SUSPECT_CRASHES, InspectedStore, Want
+from cabrank.ticking import Ticking
 from cabrank.upkeep import Duty, keep_up
 from cabrank.workers.contract import Calls, Spawner, Worker
 from cabrank.workers.coroutine import CoroutineWorker
@@ -102,6 +103,7 @@ class Dispatcher(Intake):
         self._resources = Resources()
         self._calls = Calls({name: handler for name, handler in self.app.handlers.items() if name not in apart})
         self._staff = self._staffed(kinds, spawn or WorkerKinds(self.engine.counters, self._fleet))
+        self._ticking = Ticking(self.app, engine=self.engine, drafts=self.drafts, enter=self.enter)
         self._settle, self._returned = self.engine.committer.pending.settle, self.engine.committer.pending.returned
         self._pauses = Pauses()
         self._fitting = self._stopping = False
@@ -120,6 +122,7 @@ class Dispatcher(Intake):
         self._staff.open()
         self._fit_from_now_on()
         self.engine.committer.claim_for(self)
+        self._ticking.begin()
         return self
 
     async def stop(self, *, grace_s: float | None = None) -> None:
@@ -308,6 +311,7 @@ class Dispatcher(Intake):
         try:
             await self._fleet.open(self.engine.handles.prefix)
             await self._calls.open(self.engine.handles.prefix, self._resources)
+            await self._ticking.look()
         except BaseException:
             await self._close_resources()
             raise

@@ -378,7 +378,7 @@ class Intake:
             return False
         jobs, engine = submission.jobs, self.engine
         queue = first_queue(jobs)
-        if submission.key or submission.unique or engine.committer.in_line(queue):
+        if submission.key or submission.unique or submission.tick or engine.committer.in_line(queue):
             return False
         if not isinstance(jobs, Block) and len(jobs) > 1 and len(set(map(queue_of, jobs))) > 1:
             return False  # room in several queues: the turn judges all or none

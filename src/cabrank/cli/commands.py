@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cyclopts import App
 
 import cabrank
+from cabrank.cli.schedules import schedules
 from cabrank.cli.serve import serve
 from cabrank.cli.settings import settings
 from cabrank.cli.work import work
@@ -26,6 +27,7 @@ program = App(
 program.command(serve)
 program.command(work)
 program.command(settings)
+program.command(schedules)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -20,6 +20,7 @@ SUSPECT_CRASHES = 2  # a job whose processes died so often may be the cause: it 
 REPLACED = "replaced"  # the reason of a job that was cancelled for one with the same unique key
 OVERFLOW = "overflow"  # the reason of a job that its full queue's policy dropped
 BROWSED = 100  # jobs of a page where nothing else is said: a screen or two
+AHEAD_S = 3600.0  # a last tick that lies so far ahead was taken with a wrong clock; less is a clock that was set right
 ID_BLOCK = 1 << 20  # ids that a process takes at once: one transaction a million jobs
 
 
@@ -28,7 +29,10 @@ class Verdict(StrEnum):
 
     STORED = "stored"
     REPEATED = "repeated"
-    """The same key came with the same body before: `Admission.first_id` and `count` say what it made then. Nothing was added."""
+    """The same key came with the same body before: `Admission.first_id` and `count` say what it made then. Nothing was added.
+
+    Or its tick, or a later one, came before; what that made is not said.
+    """
     UNIQUE = "unique"
     """An unfinished job has the same `Job.unique`: `Admission.first_id` says which. Nothing was added."""
     KEY_REUSED = "key_reused"
@@ -45,11 +49,19 @@ Returned = Mapping[int, Sequence[int]]
 NOTHING_RETURNED: Returned = {}
 
 
+class Tick(msgspec.Struct, frozen=True, gc=False):
+    """A moment of a schedule, for which a job is submitted once. `at` is in seconds since the epoch."""
+
+    schedule: str
+    at: float
+
+
 class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One request: jobs with ids in a row, admitted together or not at all. Jobs that are alike may come as a `Block`.
 
     `key` and `digest` (of the body) make it repeatable. A job with `unique` comes alone, and `on_conflict` says what becomes of it
-    beside another one. `has_room`: its jobs were counted by `Store.take_room` already.
+    beside another one. One with a `tick` is stored only if neither that nor a later one of the schedule was before. `has_room`: its
+    jobs were counted by `Store.take_room` already.
     """
 
     jobs: Sequence[Job]
@@ -57,6 +69,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     digest: bytes = b""
     has_room: bool = False
     on_conflict: Conflict = Conflict.SKIP
+    tick: Tick | None = None
 
     @property
     def unique(self) -> bool:
@@ -206,6 +219,14 @@ class Store(Protocol):
 
     async def take_ids(self) -> int:
         """The first of `ID_BLOCK` ids that nobody else was or will be given."""
+        ...
+
+    async def last_tick(self, schedule: str, spec: str) -> float:
+        """The last tick of a schedule; the moment of this call, if the schedule is new or has got another `spec`.
+
+        That is remembered, so that what is missed later is known. A last tick that lies more than an hour ahead does not count: the
+        clock was wrong.
+        """
         ...
 
     def take_room(self, queue: str, jobs: int, size: int) -> bool:

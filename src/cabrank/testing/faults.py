@@ -131,6 +131,10 @@ class FaultyStore:
         """As the store, over the bad connection."""
         return await self._call(self._store.take_ids)
 
+    async def last_tick(self, schedule: str, spec: str) -> float:
+        """As the store, over the bad connection."""
+        return await self._call(lambda: self._store.last_tick(schedule, spec))
+
     def take_room(self, queue: str, jobs: int, size: int) -> bool:
         """As the store, unless it stands for a shared one, which judges in its turns."""
         return not self._capabilities.shared and self._store.take_room(queue, jobs, size)

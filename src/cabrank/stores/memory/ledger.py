@@ -20,6 +20,7 @@ from cabrank.stores.contract import ID_BLOCK, REPLACED, STORED, Admission, Submi
 from cabrank.stores.memory.kept import Kept
 from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Lines
+from cabrank.stores.memory.ticks import Ticks
 from cabrank.stores.memory.unique import Uniques
 
 
@@ -93,6 +94,7 @@ class Ledger:
         self.limited = Lines(self.still_waits)
         """The jobs that stand in the lines of their limits instead; their queue's line counts them all the same."""
         self.uniques = Uniques(self._waits, debounce=self._debounce, replace=self._replace)
+        self.ticks = Ticks()
         self.receipts: OrderedDict[str, tuple[float, bytes, int, int]] = OrderedDict()
         self.holders: dict[int, Holder] = {}
         self.watchers: list[Callable[[int], None]] = []

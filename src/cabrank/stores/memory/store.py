@@ -88,6 +88,10 @@ class MemoryStore:
         """A block of ids."""
         return self.ledger.take_ids()
 
+    async def last_tick(self, schedule: str, spec: str) -> float:
+        """See `Store.last_tick`."""
+        return self.ledger.ticks.last(schedule, spec, self.ledger.clock.now())
+
     def take_room(self, queue: str, jobs: int, size: int) -> bool:
         """Judged on plain counters."""
         try:
@@ -184,7 +188,8 @@ class MemoryStore:
         full: dict[str, Admission] = {}
         for submission in new:
             before = next((full[queue] for queue in queues_of(submission.jobs) if queue in full), None) if full else None
-            admission = self.ledger.judge(submission, settings, MEMORY_BOUND, before)
+            admission = self.ledger.ticks.repeated(submission) or self.ledger.judge(submission, settings, MEMORY_BOUND, before)
+            self.ledger.ticks.take(submission, admission)
             if admission.verdict is Verdict.FULL:
                 full.setdefault(admission.queue, admission)
             admitted.append(admission)

@@ -13,7 +13,7 @@ from cabrank.block import needed_by, queues_of
 from cabrank.job import Job, Lease
 from cabrank.settings import STORE_BOUND, Bound
 from cabrank.stores.contract import STORED, Admission, Submission, Terms, Verdict, Want
-from cabrank.stores.sqlite import packed
+from cabrank.stores.sqlite import packed, ticks
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening, Waiting
 from cabrank.stores.sqlite.lines import Lines
@@ -79,6 +79,7 @@ class Admitter:
                 self._uniques.look([submission])
             before = next((full[queue] for queue in queues_of(submission.jobs) if queue in full), None) if full else None
             answer = self._judge(submission, receipts, before)
+            ticks.take(self._connection, submission, answer)
             answers.append(answer)
             if answer.verdict is Verdict.FULL:
                 full.setdefault(answer.queue, answer)  # behind one that found no room nobody is let past it
@@ -109,6 +110,8 @@ class Admitter:
         return {receipt.key: receipt for receipt in msgspec.json.decode(str(found), type=list[_Receipt])}
 
     def _judge(self, submission: Submission, receipts: dict[str, _Receipt], before: Admission | None) -> Admission:
+        if submission.tick is not None and (there := ticks.repeated(self._connection, submission.tick)) is not None:
+            return there
         if submission.key:
             receipt = receipts.get(submission.key)
             if receipt is not None:

@@ -15,7 +15,7 @@ from cabrank.errors import StoreUnavailable, StoreUnusable
 from cabrank.job import Lease
 from cabrank.settings import STORE_BOUND, Overflow
 from cabrank.stores.contract import ID_BLOCK, Admission, Arrival, Submission, Terms, Turn, Verdict, Want
-from cabrank.stores.sqlite import counts, kept, overflow, settle
+from cabrank.stores.sqlite import counts, kept, overflow, settle, ticks
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.admit import Admitter
 from cabrank.stores.sqlite.bell import agreed_folder
@@ -95,6 +95,11 @@ class Ledger:
         with self._held(), self._transaction():
             first = self._connection.execute(sql.TAKE_IDS, (ID_BLOCK,)).get
             return int(str(first)) - ID_BLOCK
+
+    def last_tick(self, schedule: str, spec: str) -> float:
+        """See `Store.last_tick`."""
+        with self._held(), self._transaction():
+            return ticks.last(self._connection, schedule, spec, self._clock.now())
 
     def renew(self) -> None:
         """Hold the leases for longer. Called between turns; one that fails is made good by the next, or the next turn says why."""
@@ -299,8 +304,7 @@ class Ledger:
 
     def _connect(self) -> None:
         self._connection = open_writer(self._path, synchronous="full", rng=self._rng, is_shared=self._is_shared)
-        self._handlers = Names(self._connection, "handler")
-        self._queues = Names(self._connection, "queue")
+        self._handlers, self._queues = Names(self._connection, "handler"), Names(self._connection, "queue")
         self._lines = Lines(
             self._connection, queues=self._queues, handlers=self._handlers, terms=self._terms, monotonic=self._clock.monotonic
         )

@@ -82,11 +82,14 @@ alter table job add column changed_at real not null default 0;
 create index job_unique on job (handler, unique_key) where unique_key is not null;
 """
 
+_SCHEDULES = "create table schedule (name text primary key, spec text not null, tick_at real not null) without rowid"
+
 STEPS = (
     Step(1, _FIRST),
     Step(2, _LIMITS),
     Step(3, _MARKS),
     Step(4, "alter table queue add column paused integer not null default 0"),
+    Step(5, _SCHEDULES),
 )
 VERSION = STEPS[-1].version
 

@@ -119,6 +119,11 @@ class SqliteStore:
         """A block of ids."""
         return await self._do(self._opened().take_ids)
 
+    async def last_tick(self, schedule: str, spec: str) -> float:
+        """See `Store.last_tick`."""
+        ledger = self._opened()
+        return await self._do(lambda: ledger.last_tick(schedule, spec))
+
     def take_room(self, queue: str, jobs: int, size: int) -> bool:
         """Only a turn can judge that: others fill the file too."""
         del queue, jobs, size

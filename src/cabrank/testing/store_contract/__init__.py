@@ -24,6 +24,7 @@ from cabrank.testing.store_contract.pausing import PauseContract
 from cabrank.testing.store_contract.people import PeopleContract
 from cabrank.testing.store_contract.settlements import SettlementContract
 from cabrank.testing.store_contract.suspects import SuspectContract
+from cabrank.testing.store_contract.ticks import TickContract
 from cabrank.testing.store_contract.turns import TurnContract
 from cabrank.testing.store_contract.unique import UniqueContract
 
@@ -43,5 +44,6 @@ class StoreContract(
     UniqueContract,
     PauseContract,
     OverflowContract,
+    TickContract,
 ):
     """All promises of `Store` and `Inspector`."""
