@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import groupby
 from random import Random
-from typing import Self, assert_never
+from typing import Self
 
 import msgspec
 
@@ -16,49 +15,29 @@ from cabrank.app import App
 from cabrank.block import Leases, granted, queue_of
 from cabrank.clock import Clock
 from cabrank.errors import QueueDrained, StoreUnavailable, UsageError
-from cabrank.events import Counters, logger
+from cabrank.events import logger
 from cabrank.inject import Resources
 from cabrank.intake import Intake
 from cabrank.job import Lease
+from cabrank.lookout import Lookout
 from cabrank.pauses import Pauses
 from cabrank.policy import RETURNED_NONE, Interrupted, Outcome
 from cabrank.pool import WorkerPool
 from cabrank.queue import RUNNING_IN, JobQueue
 from cabrank.root import STUBBORN_S, outlast
+from cabrank.running import RunningJob
 from cabrank.settings import Kind, PerPool, PerQueue, Settings, Workers
 from cabrank.settling import settle
 from cabrank.sizing import LOOK_S
-from cabrank.staff import Staff
+from cabrank.staff import Staff, WorkerKinds
 from cabrank.stores.contract import SUSPECT_CRASHES, InspectedStore, Want
 from cabrank.ticking import Ticking
 from cabrank.upkeep import Duty, keep_up
-from cabrank.workers.contract import Calls, Spawner, Worker
-from cabrank.workers.coroutine import CoroutineWorker
-from cabrank.workers.process import Fleet, ProcessWorker
-from cabrank.workers.thread import LeftBehind, ThreadWorker
+from cabrank.workers.contract import Calls, Spawner
+from cabrank.workers.process import Fleet
 
 TIMEOUT_SWEEP_S = 0.05  # how exactly timeouts are kept: one look at what runs, not a timer for each job
 JOIN_POLL_S = 0.5  # how often `join` asks the store when nothing is settled here
-
-
-class WorkerKinds:
-    """Makes the workers of each kind; see `Spawner`."""
-
-    def __init__(self, counters: Counters, fleet: Fleet) -> None:
-        self._left_behind = LeftBehind(counters)
-        self._fleet = fleet
-
-    def __call__(self, kind: Kind, calls: Calls, context: contextvars.Context) -> Worker:
-        """A worker of that kind."""
-        match kind:
-            case Kind.ASYNC:
-                return CoroutineWorker(calls, context)
-            case Kind.THREAD:
-                return ThreadWorker(calls, context, self._left_behind)
-            case Kind.PROCESS:
-                return ProcessWorker(self._fleet)
-            case _:
-                assert_never(kind)
 
 
 class Dispatcher(Intake):
@@ -100,16 +79,16 @@ class Dispatcher(Intake):
         kinds = {**bare, **self.app.queues}
         self.pools |= {queue: self._pool(queue) for queue in kinds}
         self._isolated = {queue for queue, kind in kinds.items() if kind is Kind.PROCESS}
-        self._resources = Resources()
         self._calls = Calls({name: handler for name, handler in self.app.handlers.items() if name not in apart})
         self._staff = self._staffed(kinds, spawn or WorkerKinds(self.engine.counters, self._fleet))
         self._ticking = Ticking(self.app, engine=self.engine, drafts=self.drafts, enter=self.enter)
         self._settle, self._returned = self.engine.committer.pending.settle, self.engine.committer.pending.returned
-        self._pauses = Pauses()
+        self._pauses, self._resources = Pauses(), Resources()
         self._fitting = self._stopping = False
         self._suspect_waits = self._suspect_runs = False
         self.engine.on_failure = self._let_go
         self._hurry: asyncio.Future[None] | None = None
+        self._lookout = Lookout(self.pools, kinds, self.engine, block_s=self.settings.loop_block_s if spawn is None else 0)
 
     async def __aenter__(self) -> Self:
         """Open the store, take back what a dead process left, open the resources, start the workers.
@@ -119,6 +98,7 @@ class Dispatcher(Intake):
         """
         await self.engine.open(self._open_resources, [Duty(TIMEOUT_SWEEP_S, self._sweep)])
         self._hurry = asyncio.get_running_loop().create_future()
+        self._lookout.open()
         self._staff.open()
         self._fit_from_now_on()
         self.engine.committer.claim_for(self)
@@ -220,6 +200,14 @@ class Dispatcher(Intake):
         async with asyncio.timeout(timeout_s):
             await self._nothing_left_of(queues, paused="resume it to drain it")
 
+    def running(self) -> Sequence[RunningJob]:
+        """What runs here now, each with its stack. May be called from any thread, and while a handler blocks the event loop."""
+        return self._lookout.running()
+
+    def dump(self) -> str:
+        """`running` as text: what SIGUSR1 prints."""
+        return self._lookout.dump()
+
     # ------------------------------------------------------------------------------------------- what the committer asks
 
     def wants(self) -> Mapping[str, Want]:
@@ -317,6 +305,7 @@ class Dispatcher(Intake):
             raise
 
     async def _close_resources(self) -> None:
+        self._lookout.close()
         try:
             await self._resources.close()
         finally:

@@ -111,6 +111,7 @@ class Counters:
         self.released = 0
         self.lost = 0
         self.left_behind = 0
+        self.loop_blocks = 0
         self.turns = 0
         self.turns_failed = 0
 

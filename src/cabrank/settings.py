@@ -95,6 +95,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     renew_s: Annotated[float, _why("a third of the lease: two renewals may fail")] = 10.0
     sweep_s: Annotated[float, _why("how often the jobs of dead processes are looked for; costs one short turn")] = 5.0
     grace_s: Annotated[float, _why("how long running jobs may finish at a stop; below the 30 s after which supervisors kill")] = 25.0
+    loop_block_s: Annotated[
+        float, _why("a handler that blocks the event loop for so long is named in the log: the others wait as long; 0 looks at nothing")
+    ] = 0.25
     reserve_s: Annotated[
         float, _why("jobs that will start within this time are claimed ahead, so that short jobs never wait for a turn")
     ] = 0.05
@@ -136,8 +139,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("lease_s", "renew_s", "sweep_s", "keep_done_s", "keep_dead_s", "receipts_s", "target_wait_s"):
             if getattr(self, name) <= 0:
                 raise SettingError(f"{name} must be more than 0 seconds, not {getattr(self, name)}")
-        if self.grace_s < 0 or self.reserve_s < 0:
-            raise SettingError("grace_s and reserve_s must not be negative")
+        if min(self.grace_s, self.reserve_s, self.loop_block_s) < 0:
+            raise SettingError("grace_s, reserve_s and loop_block_s must not be negative")
         if self.renew_s * 2 > self.lease_s:
             raise SettingError(
                 f"renew_s ({self.renew_s:g}) must be at most half of lease_s ({self.lease_s:g}), or one late renewal loses jobs"

@@ -6,15 +6,40 @@ import asyncio
 import contextvars
 import os
 from collections.abc import Collection, Mapping, Sequence
+from typing import assert_never
 
 from cabrank.errors import UsageError
+from cabrank.events import Counters
 from cabrank.pool import WorkerPool
 from cabrank.queue import RUNNING_IN
 from cabrank.root import Root
 from cabrank.settings import Kind, Settings, Workers, check_workers
 from cabrank.sizing import READY_LIMIT, Load, Sizer
 from cabrank.stores.contract import Inspector
-from cabrank.workers.contract import Calls, Spawner
+from cabrank.workers.contract import Calls, Spawner, Worker
+from cabrank.workers.coroutine import CoroutineWorker
+from cabrank.workers.process import Fleet, ProcessWorker
+from cabrank.workers.thread import LeftBehind, ThreadWorker
+
+
+class WorkerKinds:
+    """Makes the workers of each kind; see `Spawner`."""
+
+    def __init__(self, counters: Counters, fleet: Fleet) -> None:
+        self._left_behind = LeftBehind(counters)
+        self._fleet = fleet
+
+    def __call__(self, kind: Kind, calls: Calls, context: contextvars.Context) -> Worker:
+        """A worker of that kind."""
+        match kind:
+            case Kind.ASYNC:
+                return CoroutineWorker(calls, context)
+            case Kind.THREAD:
+                return ThreadWorker(calls, context, self._left_behind)
+            case Kind.PROCESS:
+                return ProcessWorker(self._fleet)
+            case _:
+                assert_never(kind)
 
 
 class Staff:

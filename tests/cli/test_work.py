@@ -108,3 +108,19 @@ def test_a_store_that_nobody_else_can_reach_is_refused(
     (tmp_path / "lonely.py").write_text("import cabrank\napp = cabrank.App()\n", "utf-8")
     assert run(["work", "lonely.py:app", "--store", "memory://"]) == 1
     assert "nobody else can submit to memory://" in capsys.readouterr().err
+
+
+async def test_sigusr1_prints_what_runs_and_it_goes_on(gate: Gate, tmp_path: Path) -> None:
+    async with command(tmp_path, "work", "gated.py:app", *STORE) as started:
+        await ready(started)
+        id = await submit(tmp_path, "a")
+        assert await gate.came.get() == "a run 1"
+        for _ in range(2):
+            started.tell(signal.SIGUSR1)
+            await started.logged(b"1 job runs\n")
+            await started.logged(f"{id} hold: run 1 in queue async (async) for ".encode())
+            await started.logged(b"in pass_gate: ")
+            started.log = b""
+        gate.open()
+        started.tell(signal.SIGTERM)
+        assert await started.ended() == 0

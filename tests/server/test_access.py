@@ -58,7 +58,9 @@ async def test_nobody_else_is(served: Served, way: str, said: tuple[str, ...]) -
     assert served.dispatcher.engine.counters.admitted == 0
 
 
-@pytest.mark.parametrize("path", ["/jobs", "/jobs/aaaaaaaa-1", "/queues", "/metrics", "/readyz", "/openapi.json", "/nowhere", "/docs/none"])
+@pytest.mark.parametrize(
+    "path", ["/jobs", "/jobs/aaaaaaaa-1", "/queues", "/running", "/metrics", "/readyz", "/openapi.json", "/nowhere", "/docs/none"]
+)
 async def test_every_path_asks_but_that_of_health_and_the_page(served: Served, path: str) -> None:
     assert told(await served.ask(get(path))) == (401, "unauthorized")
     assert (await served.ask(get("/healthz"))).status == 200

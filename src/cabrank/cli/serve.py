@@ -21,6 +21,7 @@ from cabrank.server import life
 from cabrank.server.access import Access, read_tokens
 from cabrank.server.listening import bind
 from cabrank.settings import load
+from cabrank.signals import asked
 
 
 def serve(
@@ -38,7 +39,8 @@ def serve(
     """Serve an app over HTTP and run its jobs.
 
     Every handler takes jobs at `POST /jobs/{handler}`, every document route at its own path. A 202 comes after the jobs are
-    committed. Ctrl-C or SIGTERM lets what runs finish; a second one hands it back at once.
+    committed. Ctrl-C or SIGTERM lets what runs finish; a second one hands it back at once. SIGUSR1 prints what runs and where it
+    stands; so does GET /running.
 
     Each option can also be set by a variable: CABRANK_STORE, CABRANK_HOST, CABRANK_PORT, CABRANK_MAX_WORKERS,
     CABRANK_MAX_QUEUE, CABRANK_GRACE_S, or in a TOML file; `cabrank settings` lists them all.
@@ -74,7 +76,7 @@ def serve(
         dispatcher = Dispatcher(load_app(app), store=settings.store, settings=settings)
         announce = partial(_announce, app, dispatcher, sockets)
         try:
-            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            with asked(dispatcher.dump), asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(life.serve(dispatcher, sockets, announce, access))
         except DispatcherFailed as failed:
             logger.error("what failed inside", exc_info=failed.__cause__)

@@ -16,7 +16,7 @@ from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed, SettingError
 from cabrank.events import logger
 from cabrank.settings import load
-from cabrank.signals import heard
+from cabrank.signals import asked, heard
 
 
 def work(
@@ -32,7 +32,7 @@ def work(
     """Run the jobs of an app that others submit to its store.
 
     It serves no port. Start as many of it as you like on one store: each takes what its own workers can start. Ctrl-C or SIGTERM
-    lets what runs finish; a second one hands it back at once, for the next that comes.
+    lets what runs finish; a second one hands it back at once, for the next that comes. SIGUSR1 prints what runs and where it stands.
 
     Examples:
         cabrank work telemetry.py:app --store sqlite:///jobs.db
@@ -65,7 +65,7 @@ def work(
     if not dispatcher.engine.store.capabilities.shared:
         raise SettingError(f"nobody else can submit to {settings.store}, so nothing would ever run: give a store such as {DURABLE_STORE}")
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with asked(dispatcher.dump), asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(run_until_told(dispatcher, lambda: _announce(app, dispatcher)))
     except DispatcherFailed as failed:
         logger.error("what failed inside", exc_info=failed.__cause__)

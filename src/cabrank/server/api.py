@@ -22,6 +22,7 @@ from cabrank.server.problems import JSON, answer_to, problem
 from cabrank.server.queues import QueueDesk
 from cabrank.server.reception import Reception
 from cabrank.server.responses import json_response, response_of
+from cabrank.server.running import RunningDesk
 from cabrank.server.views import Readiness
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
@@ -36,6 +37,7 @@ class Api:
         self._posting = Posting(reception)
         self._jobs = JobDesk(reception.dispatcher)
         self._queues = QueueDesk(reception.dispatcher)
+        self._running = RunningDesk(reception.dispatcher)
         self._descriptions: dict[str, bytes] = {}  # by the path below which this is mounted
 
     def asgi(self) -> Starlette:
@@ -57,6 +59,7 @@ class Api:
                 _route("/queues/{name}/pause", post=self._queues.pause),
                 _route("/queues/{name}/resume", post=self._queues.resume),
                 _route("/queues/{name}/drain", post=self._queues.drain),
+                _route("/running", get=self._running.browse),
             ],
             exception_handlers={
                 CabrankError: _tell,

@@ -30,6 +30,7 @@ COUNTERS = {
     "cabrank_jobs_released_total": ("released", "Runs handed back at a stop."),
     "cabrank_jobs_lost_total": ("lost", "Runs whose lease was lost: what they did is not recorded."),
     "cabrank_runs_left_behind_total": ("left_behind", "Runs that did not stop when they were told, and were left behind."),
+    "cabrank_loop_blocks_total": ("loop_blocks", "Times that a handler blocked the event loop for longer than loop_block_s."),
     "cabrank_turns_total": ("turns", "Turns of the store."),
     "cabrank_turns_failed_total": ("turns_failed", "Turns that the store did not answer at first."),
 }

@@ -15,6 +15,7 @@ from cabrank.server.batch import LINES_MEDIA
 from cabrank.server.operations import FIXED, KEY, POST_PROBLEMS, Operation
 from cabrank.server.parameters import Submit, SubmitBatch, SubmitOne, SubmitStream
 from cabrank.server.problems import JSON, PROBLEM_JSON, Problem
+from cabrank.server.running import RunningView
 from cabrank.server.schemas import Schemas
 from cabrank.server.views import (
     Accepted,
@@ -32,7 +33,7 @@ from cabrank.server.views import (
 from cabrank.stores.contract import TURN_ROWS
 
 LINES: Any = (LineStored, LineFailed, StreamEnd)  # what the lines of an answer are
-VIEWS = (Accepted, AcceptedAll, Batched, JobView, JobsView, QueueView, QueuesView, Readiness)
+VIEWS = (Accepted, AcceptedAll, Batched, JobView, JobsView, QueueView, QueuesView, Readiness, RunningView)
 
 
 def describe(app: App, root: str = "") -> bytes:

@@ -9,6 +9,7 @@ import msgspec
 
 from cabrank.job import NAME_PATTERN
 from cabrank.server.parameters import Drain, Listing, Look, Nothing
+from cabrank.server.running import RunningView
 from cabrank.server.views import JobsView, JobView, QueuesView, QueueView, Readiness
 
 JOB_ID: Mapping[str, Any] = {
@@ -155,6 +156,17 @@ FIXED: Sequence[tuple[str, str, Operation]] = (
             ),
         )
         for verb, summary, description, query, conflict in CHANGES
+    ),
+    (
+        "/running",
+        "get",
+        Operation(
+            id="running",
+            tag="server",
+            summary="What runs in the process that answers, and where it stands",
+            answers={200: ("Each run with its stack.", RunningView)},
+            problems=BAD_PARAMETER,
+        ),
     ),
     (
         "/healthz",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
 from functools import partial
 from typing import Any, Protocol
+
+import msgspec
 
 from cabrank.app import AnyHandler
 from cabrank.block import Block, Leases
@@ -33,6 +35,18 @@ class Desk(Protocol):
     """Told the id of each job whose run returned None; `tell` then."""
     tell: Callable[[], None]
     report: Callable[[Lease, Outcome], None]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a run stands: its thread by number, 0 for one in another process, and what it is in, outermost call first.
+
+    `asked` is what it was told to end with, None if it was not told to end. `stack` is empty where nothing can be seen from here.
+    """
+
+    process: int
+    thread: int = 0
+    stack: Sequence[str] = ()
+    asked: Outcome | None = None
 
 
 class Worker(Protocol):
@@ -67,6 +81,10 @@ class Worker(Protocol):
 
     def interrupt(self, outcome: Outcome) -> bool:
         """Ask the running job to stop; if it does, `outcome` is the run's outcome. False: nothing runs, or it was asked before."""
+        ...
+
+    def place(self, thread: int) -> Place:
+        """Where its run stands, for people; `thread` is the event loop's. Cost: nothing until it is called."""
         ...
 
     async def settle_down(self) -> bool:

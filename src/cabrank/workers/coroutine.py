@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context
 from typing import Any
 
@@ -12,7 +14,8 @@ from cabrank.block import Call, Leases
 from cabrank.errors import PayloadInvalid
 from cabrank.job import Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Raised, Returned, Unreadable
-from cabrank.workers.contract import Calls, Desk, nobody_minds
+from cabrank.stacks import OURS, awaiting, calling, lines_of
+from cabrank.workers.contract import Calls, Desk, Place, nobody_minds
 
 _FRESH = object()  # what a coroutine yields that wants to go on in a fresh context
 
@@ -84,6 +87,23 @@ class CoroutineWorker:
         self._asked = outcome
         self._task.cancel()
         return True
+
+    def place(self, thread: int) -> Place:
+        """In the event loop's thread, or where it waits."""
+        running = stepping(sys._current_frames().get(thread))  # noqa: SLF001 -- the public way to another's frames
+        stack = running[1] if running is not None and running[0] is self else self._waits_at()
+        return Place(os.getpid(), thread, stack, self._asked)
+
+    def _waits_at(self) -> Sequence[str]:
+        """Below this worker's own steps: those of the handler."""
+        found: Any = None if self._task is None else self._task.get_coro()
+        for waiting, frame in awaiting(found):
+            if frame.f_code in STEPS:
+                found = frame.f_locals.get("coroutine") or waiting.cr_await
+                if frame.f_code is not _STEP:
+                    return lines_of(frame for _, frame in awaiting(found))
+                return lines_of(frame for _, frame in awaiting(found.cr_await))
+        return ()
 
     def retire(self) -> None:
         """From now on a cancel that was not asked for ends the worker."""
@@ -229,3 +249,20 @@ class CoroutineWorker:
 @types.coroutine
 def _fresh() -> Generator[object, None, None]:
     yield _FRESH
+
+
+_STEP = CoroutineWorker._step.__code__  # noqa: SLF001 -- where a worker's own frames end and a handler's begin
+STEPS = frozenset({CoroutineWorker.run.__code__, CoroutineWorker._take.__code__, CoroutineWorker._resumed.__code__, _STEP})  # noqa: SLF001
+
+
+def stepping(frame: types.FrameType | None) -> tuple[CoroutineWorker, Sequence[str]] | None:
+    """Whose run a thread is in that stands at `frame`, and where in it; None if in none."""
+    inner: list[types.FrameType] = []
+    for each in calling(frame):
+        if each.f_code in STEPS:
+            worker = each.f_locals["self"]
+            while inner and inner[0].f_code.co_filename.startswith(OURS):  # whoever looks
+                inner.pop(0)
+            return worker, lines_of(reversed(inner))
+        inner.append(each)
+    return None

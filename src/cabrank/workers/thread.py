@@ -8,10 +8,13 @@ until one of them ends.
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
+from itertools import takewhile
 from queue import SimpleQueue
 
 import msgspec
@@ -21,7 +24,8 @@ from cabrank.errors import PayloadInvalid
 from cabrank.events import Counters
 from cabrank.job import Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Raised, Returned, Unreadable
-from cabrank.workers.contract import Calls, Desk, nobody_minds
+from cabrank.stacks import calling, lines_of
+from cabrank.workers.contract import Calls, Desk, Place, nobody_minds
 
 MOST_LEFT_BEHIND = 64  # threads; at 8 MiB of stack each, half a gigabyte of address space
 JOIN_S = 1.0  # an idle thread ends within microseconds of being told
@@ -117,6 +121,14 @@ class ThreadWorker:
         self._leave()
         return True
 
+    def place(self, thread: int) -> Place:
+        """In its own thread."""
+        del thread
+        own = 0 if self._thread is None else self._thread.number
+        running = calling(sys._current_frames().get(own))  # noqa: SLF001 -- as for coroutines
+        frames = list(takewhile(lambda frame: frame.f_code.co_filename != __file__, running))
+        return Place(os.getpid(), own, lines_of(reversed(frames)))
+
     async def settle_down(self) -> bool:
         """Take no more jobs while too many threads are left behind."""
         waited = False
@@ -156,6 +168,10 @@ class _Thread:
         self.calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="cabrank-thread", daemon=True)
         self._thread.start()
+
+    @property
+    def number(self) -> int:
+        return self._thread.ident or 0
 
     def end(self) -> None:
         self.calls.put(None)

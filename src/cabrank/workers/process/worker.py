@@ -10,7 +10,7 @@ from cabrank.block import Leases
 from cabrank.errors import WorkerLost
 from cabrank.job import Lease
 from cabrank.policy import Lost, Outcome, Raised
-from cabrank.workers.contract import Desk, nobody_minds
+from cabrank.workers.contract import Desk, Place, nobody_minds
 from cabrank.workers.process import wire
 from cabrank.workers.process.fleet import Fleet
 from cabrank.workers.process.link import Link
@@ -68,6 +68,11 @@ class ProcessWorker:
         self._asked = outcome
         self._fleet.stop(self._link)
         return True
+
+    def place(self, thread: int) -> Place:
+        """In its process: where in there is not seen from here."""
+        del thread
+        return Place(0 if self._link is None else self._link.pid, asked=self._asked)
 
     async def settle_down(self) -> bool:
         """Nothing to wait for: what was meant for a run ended with its process."""

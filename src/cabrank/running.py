@@ -1,0 +1,84 @@
+"""What runs now, for people: which jobs, for how long, and where each of them stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from cabrank.job import Lease, text_id
+from cabrank.policy import Cancelled, Interrupted, Outcome, TimedOut
+from cabrank.pool import WorkerPool
+from cabrank.settings import Kind
+
+
+class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One run.
+
+    `since_s` is for how many seconds it runs. `stopping` is why it was told to stop and has not: `cancelled`, `timed_out`,
+    `interrupted` by a stop of the dispatcher; else empty. `process` is the process it is in, `thread` the number of its thread there,
+    0 where that is not this process. `stack` is where it stands, the outermost call first, as `app.py:12 in upload: await …`; empty
+    where that cannot be seen from here.
+    """
+
+    id: str
+    handler: str
+    queue: str
+    kind: Kind
+    run: int
+    since_s: float
+    stopping: str
+    process: int
+    thread: int
+    stack: Sequence[str]
+
+    def __str__(self) -> str:
+        """Some lines for people."""
+        told = f", told to stop ({self.stopping})" if self.stopping else ""
+        where = f"process {self.process}" + (f", thread {self.thread}" if self.thread else "")
+        head = f"{self.id} {self.handler}: run {self.run} in queue {self.queue} ({self.kind}) for {self.since_s:.1f} s{told}; {where}"
+        return "\n".join([head, *(f"    {line}" for line in self.stack)])
+
+
+def running_of(pool: WorkerPool, kind: Kind, *, prefix: str, now: float, thread: int) -> Iterable[RunningJob]:
+    """What the workers of a pool run. `thread` is the event loop's."""
+    for worker in tuple(pool.workers):
+        lease, began_at = worker.lease, worker.began_at
+        if lease is not None:
+            place = worker.place(thread)
+            yield RunningJob(
+                id=text_id(prefix, lease.job.id),
+                handler=name_of(lease),
+                queue=pool.queue.name,
+                kind=kind,
+                run=lease.run,
+                since_s=max(0.0, now - began_at),
+                stopping=_why(place.asked),
+                process=place.process,
+                thread=place.thread,
+                stack=place.stack,
+            )
+
+
+def text_of(running: Sequence[RunningJob], process: int) -> str:
+    """All of it as text."""
+    jobs = "1 job runs" if len(running) == 1 else f"{len(running)} jobs run"
+    return "\n".join([f"process {process}: {jobs}", *map(str, running)])
+
+
+def name_of(lease: Lease) -> str:
+    """The handler's name; of a callable that no app registered, its own."""
+    function = lease.job.function
+    return lease.job.handler if function is None else str(getattr(function, "__qualname__", function))
+
+
+def _why(asked: Outcome | None) -> str:
+    match asked:
+        case Cancelled():
+            return "cancelled"
+        case TimedOut():
+            return "timed_out"
+        case Interrupted():
+            return "interrupted"
+        case _:
+            return ""
