@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
@@ -29,6 +30,11 @@ def calling(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+def frame_of(thread: int) -> FrameType | None:
+    """What a thread of this process runs now; None if there is none of that number."""
+    return sys._current_frames().get(thread)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- the public way to it
 
 
 def lines_of(frames: Iterable[FrameType]) -> Sequence[str]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable, Sequence
-from types import FrameType
 
 from cabrank.clock import SystemClock
 from cabrank.events import Counters, logger
 from cabrank.job import text_id
 from cabrank.running import name_of
-from cabrank.stacks import calling, lines_of
+from cabrank.stacks import calling, frame_of, lines_of
 from cabrank.workers.coroutine import stepping
 
 LOOKS = 4  # within the time after which a loop counts as blocked
@@ -95,22 +93,19 @@ class LoopWatch:
     def _stood_still(self, still_s: float) -> None:
         """No thread ran: the process was stopped, or code outside Python kept the interpreter's lock, and then it is still in it."""
         self._asked_at = self._looked_at  # else what is over would be said again
-        if stepping(self._frame()) is None:
+        if stepping(frame_of(self._loop_thread)) is None:
             logger.warning("this process stood still for %.2f s: it was stopped, or had no processor", still_s)
             return
         self._counters.loop_blocks += 1
         logger.error("the event loop, and every other thread, was blocked for %.2f s by %s", still_s, self._name_who())
 
     def _name_who(self) -> str:
-        frame = self._frame()
+        frame = frame_of(self._loop_thread)
         found = stepping(frame)
         lease = None if found is None else found[0].lease
         if found is None or lease is None:
             return f"no job; it stands at {_said(lines_of(reversed(list(calling(frame)))))}"
         return f"job {text_id(self._prefix, lease.job.id)} of {name_of(lease)}, run {lease.run}; it stands at {_said(found[1])}"
-
-    def _frame(self) -> FrameType | None:
-        return sys._current_frames().get(self._loop_thread)  # noqa: SLF001 -- the public way to another thread's frames
 
 
 def _said(stack: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context
@@ -14,7 +13,7 @@ from cabrank.block import Call, Leases
 from cabrank.errors import PayloadInvalid
 from cabrank.job import Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Raised, Returned, Unreadable
-from cabrank.stacks import OURS, awaiting, calling, lines_of
+from cabrank.stacks import OURS, awaiting, calling, frame_of, lines_of
 from cabrank.workers.contract import Calls, Desk, Place, nobody_minds
 
 _FRESH = object()  # what a coroutine yields that wants to go on in a fresh context
@@ -90,7 +89,7 @@ class CoroutineWorker:
 
     def place(self, thread: int) -> Place:
         """In the event loop's thread, or where it waits."""
-        running = stepping(sys._current_frames().get(thread))  # noqa: SLF001 -- the public way to another's frames
+        running = stepping(frame_of(thread))
         stack = running[1] if running is not None and running[0] is self else self._waits_at()
         return Place(os.getpid(), thread, stack, self._asked)
 
@@ -251,8 +250,11 @@ def _fresh() -> Generator[object, None, None]:
     yield _FRESH
 
 
-_STEP = CoroutineWorker._step.__code__  # noqa: SLF001 -- where a worker's own frames end and a handler's begin
-STEPS = frozenset({CoroutineWorker.run.__code__, CoroutineWorker._take.__code__, CoroutineWorker._resumed.__code__, _STEP})  # noqa: SLF001
+# Where a worker's own frames end and a handler's begin.
+_STEP = CoroutineWorker._step.__code__  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- in its own module
+_TAKE = CoroutineWorker._take.__code__  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- as above
+_RESUMED = CoroutineWorker._resumed.__code__  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- as above
+STEPS = frozenset({CoroutineWorker.run.__code__, _TAKE, _RESUMED, _STEP})
 
 
 def stepping(frame: types.FrameType | None) -> tuple[CoroutineWorker, Sequence[str]] | None:

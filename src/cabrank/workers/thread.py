@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 from collections.abc import Callable
 from contextvars import Context
@@ -24,7 +23,7 @@ from cabrank.errors import PayloadInvalid
 from cabrank.events import Counters
 from cabrank.job import Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Raised, Returned, Unreadable
-from cabrank.stacks import calling, lines_of
+from cabrank.stacks import calling, frame_of, lines_of
 from cabrank.workers.contract import Calls, Desk, Place, nobody_minds
 
 MOST_LEFT_BEHIND = 64  # threads; at 8 MiB of stack each, half a gigabyte of address space
@@ -125,7 +124,7 @@ class ThreadWorker:
         """In its own thread."""
         del thread
         own = 0 if self._thread is None else self._thread.number
-        running = calling(sys._current_frames().get(own))  # noqa: SLF001 -- as for coroutines
+        running = calling(frame_of(own))
         frames = list(takewhile(lambda frame: frame.f_code.co_filename != __file__, running))
         return Place(os.getpid(), own, lines_of(reversed(frames)))
 
