@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
 from itertools import islice
 from operator import length_hint
+from threading import Lock
 from typing import Any, overload
 
 from cabrank.job import DEFAULT_PRIORITY, Job, Lease
@@ -122,9 +123,12 @@ class Block(Sequence[Job]):
 
 
 class Leases(Sequence[Lease]):
-    """The first runs of jobs of a block, which workers take one after another; those that were taken are no longer here."""
+    """The first runs of jobs of a block, which workers take one after another; those that were taken are no longer here.
 
-    __slots__ = ("block", "positions", "stop")
+    Threads take them too: whoever takes some, outside of a worker that is a coroutine, does it under the `guard`.
+    """
+
+    __slots__ = ("block", "guard", "positions", "stop")
 
     crashes = 0
     """A job that has a crash behind it is in no block."""
@@ -135,6 +139,7 @@ class Leases(Sequence[Lease]):
         """Behind the last of them, in the block."""
         self.positions: Iterator[int] = iter(range(start, self.stop))
         """Of those that are left, in the block, next first. Whoever takes one runs it."""
+        self.guard = Lock()
 
     @property
     def next(self) -> int:
@@ -151,12 +156,19 @@ class Leases(Sequence[Lease]):
         return Lease(self.block[at], 1)
 
     def take(self) -> Lease:
-        """Take the next."""
-        return self.lease(next(self.positions))
+        """Take the next, which must be there."""
+        return self.lease(self.take_position())
+
+    def take_position(self) -> int:
+        """Take the next, whose position in the block it is; -1 if there is none."""
+        with self.guard:
+            return next(self.positions, -1)
 
     def clear(self) -> list[Lease]:
         """Take all that are left."""
-        return list(map(self.lease, self.positions))
+        with self.guard:
+            left = list(self.positions)
+        return list(map(self.lease, left))
 
     def without(self, fence: tuple[int, int]) -> tuple[Lease, list[Leases]] | None:
         """Take one out: its lease, and what is left before and behind it instead of these. None: it is not here."""
@@ -164,11 +176,12 @@ class Leases(Sequence[Lease]):
         at = id - self.block.first
         if run != 1 or not self.next <= at < self.stop:
             return None
-        left = list(self.positions)  # who goes through them finds none any more
-        start = left[0] if left else self.stop
-        if start > at:
-            self.positions = iter(left)
-            return None
+        with self.guard:
+            left = list(self.positions)  # who goes through them finds none any more
+            start = left[0] if left else self.stop
+            if start > at:
+                self.positions = iter(left)
+                return None
         parts = [Leases(self.block, *span) for span in ((start, at), (at + 1, self.stop)) if span[0] < span[1]]
         return self.lease(at), parts
 

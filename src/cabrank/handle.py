@@ -76,8 +76,8 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
             IntakeClosed, DispatcherFailed: it had not ended when everything here stopped.
             TimeoutError: `timeout_s` seconds passed. The job goes on, and calling again is safe.
         """
-        async with asyncio.timeout(timeout_s):
-            if self._settlement is None:
+        if self._settlement is None:
+            async with asyncio.timeout(timeout_s):
                 self._settlement = await self._handles.settlement(self)
         return cast(R, _result_of(self.id, self._settlement, self._codec, bare=self._bare))
 

@@ -96,7 +96,7 @@ class WorkerPool:
     @property
     def running(self) -> Sequence[Lease]:
         """What runs now."""
-        return [worker.lease for worker in self._workers if worker.lease is not None]
+        return [lease for worker in self._workers if (lease := worker.lease) is not None]
 
     def want(self, *, alone: bool) -> Want:
         """What the queue can take now. `alone`: nothing else runs in this process."""
@@ -148,7 +148,7 @@ class WorkerPool:
         for worker in self._workers:
             lease = worker.lease
             timeout_s = None if lease is None else self._timeout_of(lease)
-            if lease is None or timeout_s is None or now - worker.began_at < timeout_s or worker.interrupt(TimedOut(timeout_s)):
+            if lease is None or timeout_s is None or now - worker.began_at < timeout_s or worker.interrupt(TimedOut(timeout_s), lease):
                 continue
             if now - worker.began_at >= timeout_s + STUBBORN_S and self._told.get(id(worker)) is not lease:
                 self._told[id(worker)] = lease
@@ -161,8 +161,9 @@ class WorkerPool:
             self.report(lease, FINISHED)
             return True
         for worker in self._workers:
-            if worker.lease is not None and (worker.lease.job.id, worker.lease.run) == fence:
-                return worker.interrupt(FINISHED)
+            running = worker.lease
+            if running is not None and (running.job.id, running.run) == fence:
+                return worker.interrupt(FINISHED, running)
         return False
 
     def close(self) -> list[Lease]:

@@ -11,7 +11,6 @@ from cabrank.job import Lease
 from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Want
 
 RESERVATION = TURN_ROWS  # leases, however short the jobs: with less, a turn could bring more new jobs than start before the next
-FEW = 500  # leases that are not worth a claim while many more wait here: a claim costs as much as tens of short jobs
 SMOOTHING = 0.2  # weight of the newest measurement of the run time
 
 RUNNING_IN: ContextVar[str] = ContextVar("cabrank_running_in", default="")
@@ -102,6 +101,6 @@ class JobQueue:
         if self.run_s is not None and self._reserve_s:
             reserve = min(RESERVATION, int(workers * self._reserve_s / max(self.run_s, 1e-7)))
         most = max(0, idle + reserve - waiting)
-        if most < FEW and waiting > idle and reserve > 2 * FEW:
+        if waiting > idle and most < reserve // 2:  # a claim costs as much as tens of short jobs, and enough waits here
             most = 0
         return Want(most, TURN_BYTES, max(0, idle - waiting), alone)

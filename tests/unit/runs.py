@@ -14,7 +14,7 @@ from cabrank.job import BARE, Job, Lease
 from cabrank.policy import RETURNED_NONE, Outcome
 from cabrank.pool import WorkerPool
 from cabrank.queue import JobQueue
-from cabrank.workers.contract import Calls
+from cabrank.workers.contract import Calls, Worker
 from cabrank.workers.coroutine import CoroutineWorker
 
 Function = Callable[[], Coroutine[Any, Any, object]]
@@ -26,13 +26,15 @@ class Bench:
     def __init__(self, clock: Clock | None = None, *, timeout_s: float | None = None) -> None:
         self.outcomes: list[tuple[int, Outcome]] = []
         self.stubborn: list[Lease] = []
+        self.told = 0
+        """How often the committer would have been told of runs that returned None."""
         self.reported = asyncio.Event()
         self.pool = WorkerPool(
             JobQueue("async", reserve_s=0.0),
             clock=clock or SystemClock(),
             report=self._report,
             returned=self._returned,
-            tell=lambda: None,
+            tell=self._tell,
             timeout_of=lambda _: timeout_s,
             freed=lambda: None,
             stubborn=self.stubborn.append,
@@ -61,6 +63,9 @@ class Bench:
             await self.reported.wait()
         return self.outcomes[count - 1][1]
 
+    def _tell(self) -> None:
+        self.told += 1
+
     def _returned(self, id: int) -> None:
         self.outcomes.append((id, RETURNED_NONE))
         self.reported.set()
@@ -70,12 +75,15 @@ class Bench:
         self.reported.set()
 
 
+def coroutine_worker() -> Worker:
+    return CoroutineWorker(Calls({}), contextvars.copy_context())
+
+
 @asynccontextmanager
-async def manned(bench: Bench, workers: int = 1) -> AsyncIterator[Bench]:
+async def manned(bench: Bench, workers: int = 1, make: Callable[[], Worker] = coroutine_worker) -> AsyncIterator[Bench]:
     """The bench with workers that stand in the rank."""
-    context = contextvars.copy_context()
     async with asyncio.TaskGroup() as group:
-        bench.lives = [group.create_task(bench.pool.add(CoroutineWorker(Calls({}), context))) for _ in range(workers)]
+        bench.lives = [group.create_task(bench.pool.add(make())) for _ in range(workers)]
         await asyncio.sleep(0)
         yield bench
         bench.pool.close()

@@ -37,9 +37,20 @@ def test_what_starts_within_the_reservation_time_is_reserved() -> None:
     queue = JobQueue("q", reserve_s=0.05)
     queue.measured(10, 0.1)  # 10 ms each: each of ten workers starts five in 50 ms
     assert queue.want(idle=0, workers=10, alone=False).jobs == 50
-    queue.extend([lease(id) for id in range(48)])
+    queue.extend([lease(id) for id in range(20)])
     want = queue.want(idle=2, workers=10, alone=True)
-    assert (want.jobs, want.idle, want.alone) == (4, 0, True), "what waits here already is taken off"
+    assert (want.jobs, want.idle, want.alone) == (32, 0, True), "what waits here already is taken off"
+
+
+def test_a_few_are_not_claimed_while_half_of_the_reservation_waits() -> None:
+    queue = JobQueue("q", reserve_s=0.05)
+    queue.measured(10, 0.1)
+    queue.extend([lease(id) for id in range(26)])
+    assert queue.want(idle=0, workers=10, alone=False).jobs == 0
+    assert queue.want(idle=30, workers=10, alone=False).jobs == 54, "there are workers for more than waits"
+    queue.clear()
+    queue.extend([lease(id) for id in range(25)])
+    assert queue.want(idle=0, workers=10, alone=False).jobs == 25
 
 
 def test_long_jobs_are_not_reserved_and_short_ones_within_a_bound() -> None:

@@ -52,8 +52,6 @@ class Place(msgspec.Struct, frozen=True):
 class Worker(Protocol):
     """Runs one job at a time. Whatever the handler does, a run ends in one outcome."""
 
-    began_at: float
-    """When that began, on the monotonic clock."""
     suspended: bool
     """Whether the last run gave the event loop a turn. The pool resets it."""
     on_suspend: Callable[[], None]
@@ -67,6 +65,14 @@ class Worker(Protocol):
     @lease.setter
     def lease(self, lease: Lease | None) -> None: ...
 
+    @property
+    def began_at(self) -> float:
+        """When that began, on the monotonic clock. Set by the pool for `run`."""
+        ...
+
+    @began_at.setter
+    def began_at(self, moment: float) -> None: ...
+
     def run(self, lease: Lease) -> Awaitable[Outcome]:
         """Run the job. Never raises, but for `KeyboardInterrupt` and a cancel of the worker itself."""
         ...
@@ -79,8 +85,11 @@ class Worker(Protocol):
         """
         ...
 
-    def interrupt(self, outcome: Outcome) -> bool:
-        """Ask the running job to stop; if it does, `outcome` is the run's outcome. False: nothing runs, or it was asked before."""
+    def interrupt(self, outcome: Outcome, lease: Lease | None = None) -> bool:
+        """Ask the running job to stop; if it does, `outcome` is the run's outcome. False: nothing runs, or it was asked before.
+
+        With `lease`, the one that ran when it was last looked at: only if it still does.
+        """
         ...
 
     def place(self, thread: int) -> Place:

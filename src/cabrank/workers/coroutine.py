@@ -79,8 +79,10 @@ class CoroutineWorker:
         function = self._calls.common(leases.block)
         return None if function is None else self._step(self._take(function, leases, desk), desk)
 
-    def interrupt(self, outcome: Outcome) -> bool:
+    def interrupt(self, outcome: Outcome, lease: Lease | None = None) -> bool:
         """Cancel the coroutine where it waits."""
+        if lease is not None and self.lease is not lease:
+            return False
         if (self._lease is None and self._leases is None) or self._task is None or not self.suspended or self._asked is not None:
             return False
         self._asked = outcome

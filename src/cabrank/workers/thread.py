@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
 from itertools import takewhile
 from queue import SimpleQueue
-
-import msgspec
 
 from cabrank.block import Leases
 from cabrank.errors import PayloadInvalid
@@ -24,16 +22,14 @@ from cabrank.events import Counters
 from cabrank.job import Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Raised, Returned, Unreadable
 from cabrank.stacks import calling, frame_of, lines_of
+from cabrank.workers import trip as its_trip
 from cabrank.workers.contract import Calls, Desk, Place, nobody_minds
+from cabrank.workers.trip import Inbox, Tray, Trip
 
 MOST_LEFT_BEHIND = 64  # threads; at 8 MiB of stack each, half a gigabyte of address space
-JOIN_S = 1.0  # an idle thread ends within microseconds of being told
-
-
-class _Call(msgspec.Struct):
-    work: Callable[[], object]
-    deliver: Callable[[Outcome], None]
-    loop: asyncio.AbstractEventLoop
+JOIN_S = 0.01  # an idle thread ends within microseconds of being told; where others keep the interpreter, it does so later by itself
+OURS = {__file__, its_trip.__file__}
+"""The files whose code calls a handler in its thread."""
 
 
 class LeftBehind:
@@ -41,8 +37,14 @@ class LeftBehind:
 
     def __init__(self, counters: Counters) -> None:
         self.count = 0
+        self.inbox = Inbox()
+        self._trays: dict[int, Tray] = {}
         self._counters = counters
         self._waiting: list[asyncio.Future[None]] = []
+
+    def tray(self, desk: Desk) -> Tray:
+        """Where the workers at this desk put down what came of their runs."""
+        return self._trays.get(id(desk)) or self._trays.setdefault(id(desk), Tray(desk, self.inbox, asyncio.get_running_loop()))
 
     def left(self) -> None:
         """One more."""
@@ -70,11 +72,9 @@ class LeftBehind:
 
 
 class ThreadWorker:
-    """Runs one function at a time, each in a fresh copy of `context`."""
+    """Runs one function at a time, each in a fresh copy of `context`. Its thread takes jobs that are alike by itself."""
 
     def __init__(self, calls: Calls, context: Context, left_behind: LeftBehind) -> None:
-        self.lease: Lease | None = None
-        self.began_at = 0.0
         self.suspended = False
         self.on_suspend: Callable[[], None] = nobody_minds
         self._retired = False
@@ -83,7 +83,28 @@ class ThreadWorker:
         self._context = context
         self._left_behind = left_behind
         self._thread: _Thread | None = None
+        self._lease: Lease | None = None
+        self._began_at = 0.0
         self._run: asyncio.Future[Outcome] | None = None
+        self._trip: Trip | None = None
+
+    @property
+    def lease(self) -> Lease | None:
+        """What it runs now. The same object as long as it does."""
+        return self._lease if self._trip is None else self._trip.lease
+
+    @lease.setter
+    def lease(self, lease: Lease | None) -> None:
+        self._lease = lease
+
+    @property
+    def began_at(self) -> float:
+        """When that began, or the next; on the monotonic clock."""
+        return self._began_at if self._trip is None else self._trip.began_at
+
+    @began_at.setter
+    def began_at(self, moment: float) -> None:
+        self._began_at = moment
 
     async def run(self, lease: Lease) -> Outcome:
         """Run the job, as `Worker.run` promises."""
@@ -91,14 +112,10 @@ class ThreadWorker:
             function, args, keywords = self._calls.prepare(lease)
         except PayloadInvalid as error:
             return Unreadable(str(error))
-        if self._thread is None:
-            self._thread = _Thread()
         loop = asyncio.get_running_loop()
         self._run = run = loop.create_future()
         work = partial(self._context.copy().run, function, *args, **keywords)
-        self._thread.calls.put(_Call(work, partial(self._deliver, run), loop))
-        self.suspended = True
-        self.on_suspend()
+        self._give(partial(_run, work, partial(self._deliver, run), self._left_behind.inbox, loop))
         try:
             outcome: Outcome = await run
         except asyncio.CancelledError:  # the worker is closed while it runs
@@ -108,13 +125,21 @@ class ThreadWorker:
             self._run = None
         return outcome
 
-    def run_through(self, leases: Leases, desk: Desk) -> None:
-        """One at a time."""
-        del leases, desk
+    def run_through(self, leases: Leases, desk: Desk) -> Awaitable[bool] | None:
+        """See `Worker`. None if each call needs something of its own."""
+        function = self._calls.common(leases.block)
+        if function is None:
+            return None
+        return self._travel(Trip(leases, function, self._context, self._left_behind.tray(desk), desk), desk)
 
-    def interrupt(self, outcome: Outcome) -> bool:
+    def interrupt(self, outcome: Outcome, lease: Lease | None = None) -> bool:
         """Wait for the function no longer."""
-        if self._run is None or self._run.done():
+        if self._trip is not None:
+            if stopped := self._trip.stop(outcome, lease):
+                self._trip = None
+                self._leave()
+            return stopped
+        if self._run is None or self._run.done() or (lease is not None and lease is not self._lease):
             return False
         self._run.set_result(outcome)
         self._leave()
@@ -125,7 +150,7 @@ class ThreadWorker:
         del thread
         own = 0 if self._thread is None else self._thread.number
         running = calling(frame_of(own))
-        frames = list(takewhile(lambda frame: frame.f_code.co_filename != __file__, running))
+        frames = list(takewhile(lambda frame: frame.f_code.co_filename not in OURS, running))
         return Place(os.getpid(), own, lines_of(reversed(frames)))
 
     async def settle_down(self) -> bool:
@@ -149,9 +174,37 @@ class ThreadWorker:
             self._thread.end()
             self._thread = None
 
+    async def _travel(self, trip: Trip, desk: Desk) -> bool:
+        """Let the thread run through leases until there are no more, or it is left."""
+        if not trip.began:
+            return False
+        self._trip = trip
+        desk.at_work += 1
+        self._give(partial(_travel, trip, self._left_behind, asyncio.get_running_loop()))
+        try:
+            await trip.over
+        except asyncio.CancelledError:  # the worker is closed meanwhile
+            if trip.leave() is None:
+                self._trip = None
+            else:
+                self._leave()
+            self._left_behind.inbox.look()
+            raise
+        self._trip = None
+        desk.at_work -= 1
+        return True
+
+    def _give(self, errand: Callable[[], None]) -> None:
+        """Send the thread on its way; there will be more work for others while it is."""
+        if self._thread is None:
+            self._thread = _Thread()
+        self._thread.errands.put(errand)
+        self.suspended = True
+        self.on_suspend()
+
     def _leave(self) -> None:
         if self._thread is not None:
-            self._thread.calls.put(None)  # it ends behind what it runs
+            self._thread.errands.put(None)  # it ends behind what it runs
             self._thread = None
             self._left_behind.left()
 
@@ -164,7 +217,7 @@ class ThreadWorker:
 
 class _Thread:
     def __init__(self) -> None:
-        self.calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self.errands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="cabrank-thread", daemon=True)
         self._thread.start()
 
@@ -173,21 +226,27 @@ class _Thread:
         return self._thread.ident or 0
 
     def end(self) -> None:
-        self.calls.put(None)
+        self.errands.put(None)
         self._thread.join(JOIN_S)
 
     def _serve(self) -> None:
-        while (call := self.calls.get()) is not None:
-            outcome = _outcome_of(call.work)
+        while (errand := self.errands.get()) is not None:
             try:
-                call.loop.call_soon_threadsafe(call.deliver, outcome)
+                errand()
             except RuntimeError:
                 return  # the loop is closed: nobody waits any more
+            del errand  # what it refers to may be waiting to be collected
 
 
-def _outcome_of(work: Callable[[], object]) -> Outcome:
+def _run(work: Callable[[], object], deliver: Callable[[Outcome], None], inbox: Inbox, loop: asyncio.AbstractEventLoop) -> None:
     try:
         value = work()
     except BaseException as error:  # noqa: BLE001 -- a handler may raise anything, and only its run ends
-        return Raised(error)
-    return RETURNED_NONE if value is None else Returned(value)
+        outcome: Outcome = Raised(error)
+    else:
+        outcome = RETURNED_NONE if value is None else Returned(value)
+    inbox.put(partial(deliver, outcome), loop)
+
+
+def _travel(trip: Trip, left_behind: LeftBehind, loop: asyncio.AbstractEventLoop) -> None:
+    left_behind.inbox.put(trip.end if trip.go() else left_behind.ended, loop)

@@ -26,11 +26,12 @@ import pytest
 import pytest_asyncio
 
 from cabrank.app import App
+from cabrank.block import Block, Call, Leases
 from cabrank.inject import Resources
 from cabrank.policy import RETURNED_NONE, Cancelled, GiveUp, Outcome, Raised, Returned, Snooze, TimedOut, TryAgain, Unreadable
 from cabrank.settings import Kind
 from cabrank.testing.worker_contract.coroutines import ASYNC
-from cabrank.testing.worker_contract.driven import Driven, Gate, driven
+from cabrank.testing.worker_contract.driven import Desk, Driven, Gate, driven
 from cabrank.testing.worker_contract.functions import ERRORS, PROCESS, THREAD
 from cabrank.workers.contract import Calls, Spawner
 
@@ -169,6 +170,22 @@ class WorkerContract:
             worker.give(worker.lease("adds", 1, 2))
             assert await worker.next_outcome() in (Returned("let through"), Cancelled())
             assert await worker.next_outcome() == Returned(3)
+
+    async def test_jobs_that_are_alike_are_run_one_after_another_or_one_by_one(self, spawn: Spawner, calls: Calls, app: App) -> None:
+        handler, desk = app.handlers["adds"], Desk()
+        items = [(number, 1) for number in range(50)]
+        leases = Leases(Block(1, items, Call.ARGS, handler.name, handler.queue, None, list(map(handler.codec.encode, items)), 0))
+        async with driven(spawn(self.kind, calls, contextvars.copy_context()), app) as worker:
+            one_by_one = False
+            while leases and not one_by_one:
+                run = worker.worker.run_through(leases, desk)
+                one_by_one = run is None
+                if run is not None:
+                    await run
+                    await worker.worker.settle_down()
+        if not one_by_one:
+            assert desk.outcomes == {number + 1: Returned(number + 1) for number in range(50)}
+            assert (desk.ended, desk.at_work) == (50, 0)
 
     async def test_a_worker_that_is_closed_while_it_runs_ends(self, spawn: Spawner, calls: Calls, app: App, gate: Gate) -> None:
         async with driven(spawn(self.kind, calls, contextvars.copy_context()), app) as worker:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -14,7 +15,7 @@ import msgspec
 
 from cabrank.app import App
 from cabrank.job import Job, Lease
-from cabrank.policy import Outcome, Returned
+from cabrank.policy import RETURNED_NONE, Outcome, Returned
 from cabrank.workers.contract import Worker
 
 
@@ -57,6 +58,27 @@ class Gate:
     def open(self, count: int = 1) -> None:
         """Let so many runs through."""
         os.write(self._pipes[1], b"x" * count)
+
+
+class Desk:
+    """Where a worker that runs through many leases says what came of them."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[int, Outcome] = {}
+        self.at_work = self.ended = 0
+        self.running_s = 0.0
+        self.slice_s = 0.001
+        self.at_once = 1
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.returned: Callable[[int], None] = self._returned
+        self.tell: Callable[[], None] = lambda: None
+        self.report: Callable[[Lease, Outcome], None] = self._report
+
+    def _returned(self, id: int) -> None:
+        self.outcomes[id] = RETURNED_NONE
+
+    def _report(self, lease: Lease, outcome: Outcome) -> None:
+        self.outcomes[lease.job.id] = outcome
 
 
 class Driven:

@@ -61,8 +61,10 @@ class ProcessWorker:
         """One at a time."""
         del leases, desk
 
-    def interrupt(self, outcome: Outcome) -> bool:
+    def interrupt(self, outcome: Outcome, lease: Lease | None = None) -> bool:
         """End the process."""
+        if lease is not None and lease is not self.lease:
+            return False
         if self._run is None or self._run.done() or self._link is None or self._asked is not None:
             return False
         self._asked = outcome
