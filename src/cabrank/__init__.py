@@ -4,6 +4,7 @@ from cabrank.app import App, Handler, Jobs, isolated
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import (
     CabrankError,
+    DiskFull,
     DispatcherFailed,
     IntakeClosed,
     JobCancelled,
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 __all__ = [
     "App",
     "CabrankError",
+    "DiskFull",
     "Dispatcher",
     "DispatcherExecutor",
     "DispatcherFailed",

@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from cabrank.block import size_of
-from cabrank.errors import CabrankError, KeyReused, NeverFits, QueueFull, SettingError
+from cabrank.errors import CabrankError, DiskFull, KeyReused, NeverFits, QueueFull, SettingError
 from cabrank.job import Job
 from cabrank.queue import RUNNING_IN
 from cabrank.settings import Bound, Overflow, Settings
@@ -16,7 +16,7 @@ from cabrank.stores.contract import TURN_BYTES, Admission, Verdict
 
 queue_of = attrgetter("queue")
 
-PER_QUEUE = ("max_workers", "max_queue", "overflow")  # the settings that may be given by queue
+PER_QUEUE = ("max_workers", "max_queue", "max_queue_bytes", "max_queue_age_s", "overflow")  # the settings that may be given by queue
 OWN_ADVICE = "a job of this queue cannot wait for room that only its own pool can make; give it more room or submit from outside"
 REFUSED_ADVICE = "try again later; it refuses rather than lets wait, as its `overflow` says"
 
@@ -40,7 +40,7 @@ def never_fits(jobs: Sequence[Job], settings: Settings, default: Bound) -> Never
     """Why these jobs can never be admitted together, if so."""
     for queue, its in groupby(sorted(jobs, key=queue_of), key=queue_of):
         sizes = [len(job.payload) for job in its]
-        bound = settings.bound_of(queue, default)
+        bound = settings.most_at_once(queue, default)
         if len(sizes) > bound.jobs or sum(sizes) > bound.bytes:
             return NeverFits(
                 f"{len(sizes):,} jobs with {sum(sizes):,} bytes cannot be stored together: "
@@ -101,3 +101,5 @@ def accepted(admission: Admission, key: str, settings: Settings) -> int:
                 raise QueueFull(admission.queue, admission.bound, OWN_ADVICE)
             refuses = settings.overflow_of(admission.queue) is Overflow.REFUSE
             raise QueueFull(admission.queue, admission.bound, *([REFUSED_ADVICE] if refuses else []))
+        case Verdict.NO_SPACE:
+            raise DiskFull(admission.bound)

@@ -50,6 +50,11 @@ class JobHandle(Generic[R]):
         return self._handle.id
 
     @property
+    def durability(self) -> str:
+        """What it means that the job was taken on: `disk`, `process` or `memory`."""
+        return self._handle.durability
+
+    @property
     def settled(self) -> bool:
         """Whether this process knows that the job has ended."""
         return self._handle.settled

@@ -78,7 +78,7 @@ class Engine:
         await self.root.open()
         try:
             await self.store.open(self._terms())
-            self.handles.prefix = self.store.prefix
+            self.handles.prefix, self.handles.durability = self.store.prefix, self.store.capabilities.durability
             await self.ids.refill()
             if before is not None:
                 await before()

@@ -13,6 +13,7 @@ CabrankError
 ├── Refused                     nothing was stored
 │   ├── NeverFits               more jobs together than the queue's whole bound
 │   ├── QueueFull               the queue has reached its bound
+│   ├── DiskFull                the store's disk has too little space for new jobs
 │   ├── KeyReused               the idempotency key came with another body before
 │   └── IntakeClosed            no new work is taken: stopping or stopped
 │       └── QueueDrained        … for one queue, until it is resumed
@@ -127,6 +128,17 @@ class QueueFull(Refused):
         super().__init__(f"queue {queue!r} is full ({bound}): {advice}")
         self.queue = queue
         self.bound = bound
+
+
+class DiskFull(Refused):
+    """The disk of the store has too little space for new jobs. Nothing was stored; sending again when there is space helps.
+
+    What runs is still recorded, as long as the disk has any space at all.
+    """
+
+    def __init__(self, shortage: str) -> None:
+        super().__init__(f"no new jobs are taken on: {shortage}; make space and send it again")
+        self.shortage = shortage
 
 
 class NeverFits(Refused):

@@ -42,6 +42,11 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
         return text_id(self._handles.prefix, self.number)
 
     @property
+    def durability(self) -> str:
+        """What it means that the job was taken on: `disk`, it survives a power loss; `process`, the process; `memory`, neither."""
+        return self._handles.durability
+
+    @property
     def settled(self) -> bool:
         """Whether this process knows that the job has ended."""
         return self._settlement is not None
@@ -108,6 +113,7 @@ class Handles:
         self.caught_up = caught_up
         """Waits until the store has all that was submitted: a job that found room at once goes there with the next turn."""
         self.prefix = ""
+        self.durability = ""
         self._live: dict[int, JobHandle[Any] | weakref.ref[JobHandle[Any]]] = {}
         self._waiting: dict[int, list[asyncio.Future[Settlement]]] = {}
         self._new: set[int] = set()  # who began to wait and was not asked for yet

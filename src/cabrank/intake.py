@@ -93,7 +93,7 @@ class Intake:
         self._function: Callable[..., Any] | None = None
         self._take: Take = no_way  # the short way of the function that was submitted last
         self._judges = opened.capabilities.judges_room
-        bounds = [self.settings.bound_of(queue, opened.capabilities.bound) for queue in {*self.app.queues, *Kind}]
+        bounds = [self.settings.most_at_once(queue, opened.capabilities.bound) for queue in {*self.app.queues, *Kind}]
         self._least = Bound(min(bound.jobs for bound in bounds), min(bound.bytes for bound in bounds))  # whatever fits, fits anywhere
         self.drafts = Drafts(self.app, self.engine.ids, clock=self.clock, settings=self.settings, durable=opened.capabilities.durable)
 
@@ -121,6 +121,7 @@ class Intake:
             KeyReused: `key` was used with other arguments.
             QueueFull: this runs inside a job of the very queue that is full, so waiting could be for ever; or the queue's `overflow`
                 is `refuse`.
+            DiskFull: the store's disk has too little space.
             StoreUnavailable: whether it was stored is unknown; with a `key`, submitting again is safe.
             IntakeClosed, DispatcherFailed: no more work is taken.
         """
@@ -165,7 +166,7 @@ class Intake:
         handler = self.drafts.handler_of(function)
         self.engine.check_queue(handler.queue)
         options = Options(**when) if when else PLAIN
-        bound = self.settings.bound_of(handler.queue, self.engine.store.capabilities.bound)
+        bound = self.settings.most_at_once(handler.queue, self.engine.store.capabilities.bound)
         chunk = max(1, min(CHUNK, bound.jobs // 4))  # small enough to find room while others submit too
         blocks: list[range] = []
         before: asyncio.Future[Admission] | None = None
@@ -299,7 +300,7 @@ class Intake:
     ) -> Feed[Any, Any]:
         handler = self.drafts.handler_of(function)
         options = Options(**when) if when else PLAIN
-        bound = self.settings.bound_of(handler.queue, self.engine.store.capabilities.bound)
+        bound = self.settings.most_at_once(handler.queue, self.engine.store.capabilities.bound)
         most = max(1, bound.jobs // 4)  # what is submitted together finds room while others submit too
 
         async def submit(batch: list[Any]) -> Iterable[Submitted]:

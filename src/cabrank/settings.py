@@ -15,6 +15,7 @@ from cabrank import config as toml
 from cabrank.errors import SettingError
 
 T = TypeVar("T")
+V = TypeVar("V", int, float)
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -52,10 +53,34 @@ class Bound(msgspec.Struct, frozen=True):
     bytes: int
     age_s: float = math.inf
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether age counts."""
+        return self.age_s < math.inf
+
+    def refusal(self, jobs: int, size: int, more: int, more_size: int) -> str:
+        """Why `more` jobs with `more_size` bytes find no room beside those that wait, in words; empty if they do."""
+        if jobs + more > self.jobs:
+            return f"{jobs:,} of {self.jobs:,} jobs wait"
+        return f"{size:,} of {self.bytes:,} bytes wait" if size + more_size > self.bytes else ""
+
+    def too_old(self, now: float, ready_at: float | None) -> str:
+        """Why nothing finds room behind a job that has been ready since `ready_at`, in words; empty if it does."""
+        age_s = 0.0 if ready_at is None else now - ready_at
+        return f"its oldest job has waited for {age_s:.1f} s, the bound is {self.age_s:g} s" if age_s > self.age_s else ""
+
 
 MEMORY_BOUND = Bound(10_000, 64 * MIB)  # a backlog in memory is lost with the process, so it is kept short
-UNBOUNDED = Bound(sys.maxsize, sys.maxsize)
 STORE_BOUND = Bound(10_000_000, 8 * GIB)  # a backlog on disk is safe; this much drains in minutes
+
+
+class Durability(StrEnum):
+    """What an acknowledgement survives, where a store has the choice."""
+
+    DISK = "disk"
+    """It comes after the fsync: `kill -9` and power loss."""
+    PROCESS = "process"
+    """It comes after the write: `kill -9`, but the last moments before a power loss may be gone."""
 
 
 class Start(StrEnum):
@@ -67,6 +92,15 @@ class Start(StrEnum):
     """A new interpreter, which imports the program itself."""
 
 
+MORE_THAN_NOTHING = (  # settings that are None or above 0
+    "max_store",
+    "max_store_bytes",
+    "max_store_age_s",
+    "process_memory",
+    "recycle_jobs",
+    "recycle_age_s",
+    "recycle_memory",
+)
 PerQueue = int | Mapping[str, int] | None
 PerQueueS = float | Mapping[str, float] | None
 PerQueueOverflow = Overflow | Mapping[str, Overflow]
@@ -87,6 +121,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     target_wait_s: Annotated[float, _why("a pool that sizes itself grows until 95 of 100 jobs start within this time")] = 1.0
     max_queue: Annotated[PerQueue, _why("jobs that may wait in a queue; default 10,000 in memory, 10 million in a store")] = None
+    max_queue_bytes: Annotated[
+        PerQueue, _why("bytes of the payloads that may wait in a queue; default 64 MiB in memory, 8 GiB in a store")
+    ] = None
+    max_queue_age_s: Annotated[
+        PerQueueS,
+        _why("a queue is full too when its oldest ready job has waited so long: who comes would wait longer; never by default"),
+    ] = None
+    max_store: Annotated[int | None, _why("jobs that may wait in all queues together; no bound by default, each queue has its own")] = None
+    max_store_bytes: Annotated[int | None, _why("bytes that may wait in all queues together; no bound by default")] = None
+    max_store_age_s: Annotated[float | None, _why("the same as max_queue_age_s over all queues together; never by default")] = None
+    min_free: Annotated[
+        int, _why("bytes that must be free on the store's disk, else no new jobs are taken on: what runs can still be recorded then")
+    ] = GIB
+    durability: Annotated[
+        Durability,
+        _why("what an acknowledgement by a file survives: disk, a power loss too; process, kill -9 only, at a hundredth of the wait"),
+    ] = Durability.DISK
     overflow: Annotated[
         PerQueueOverflow,
         _why("what a full queue does: wait, refuse, drop_oldest or drop_lowest, or by name: feed=drop_oldest; wait loses nothing"),
@@ -158,13 +209,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
-        rooms = self.max_queue.values() if isinstance(self.max_queue, Mapping) else () if self.max_queue is None else (self.max_queue,)
-        if any(count < 1 for count in rooms):
-            raise SettingError(f"max_queue must be at least 1, not {min(rooms)}")
+        for name, least in (("max_queue", 1), ("max_queue_bytes", 1), ("max_queue_age_s", 0)):
+            _check_each(name, getattr(self, name), least=least)
         workers = self.max_workers
         for each in workers.values() if isinstance(workers, Mapping) else () if workers is None else (workers,):
             check_workers("max_workers", each)
-        for name in ("process_memory", "recycle_jobs", "recycle_age_s", "recycle_memory"):
+        if self.min_free < 0:
+            raise SettingError(f"min_free must not be negative, but {self.min_free}; 0 looks at no disk")
+        for name in MORE_THAN_NOTHING:
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise SettingError(f"{name} must be more than 0, not {getattr(self, name)}; leave it out for no bound")
 
@@ -189,14 +241,47 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.overflow if isinstance(self.overflow, Overflow) else self.overflow.get(queue, Overflow.WAIT)
 
     def room_of(self, queue: str, default: Bound) -> Bound:
-        """The bound within which a new job must find room: none where others are dropped for it."""
-        return UNBOUNDED if self.overflow_of(queue).drops else self.bound_of(queue, default)
+        """The bound within which a new job must find room: by age alone where others are dropped for it."""
+        bound = self.bound_of(queue, default)
+        return Bound(sys.maxsize, sys.maxsize, bound.age_s) if self.overflow_of(queue).drops else bound
 
     def bound_of(self, queue: str, default: Bound) -> Bound:
         """How much may wait in `queue`, where the store's own default is `default`."""
-        if isinstance(self.max_queue, int):
-            return Bound(self.max_queue, default.bytes)
-        return Bound((self.max_queue or {}).get(queue, default.jobs), default.bytes)
+        return Bound(
+            _of(self.max_queue, queue, default.jobs),
+            _of(self.max_queue_bytes, queue, default.bytes),
+            _of(self.max_queue_age_s, queue, default.age_s),
+        )
+
+    @property
+    def bounds_all(self) -> bool:
+        """Whether there is a bound for all queues together."""
+        return self.max_store is not None or self.max_store_bytes is not None or self.max_store_age_s is not None
+
+    @property
+    def bound_of_all(self) -> Bound:
+        """How much may wait in all queues together."""
+        jobs, size, age_s = self.max_store, self.max_store_bytes, self.max_store_age_s
+        most = sys.maxsize
+        return Bound(most if jobs is None else jobs, most if size is None else size, math.inf if age_s is None else age_s)
+
+    def most_at_once(self, queue: str, default: Bound) -> Bound:
+        """How many jobs for `queue` can be admitted together at the best of times."""
+        bound, all_ = self.bound_of(queue, default), self.bound_of_all
+        return Bound(min(bound.jobs, all_.jobs), min(bound.bytes, all_.bytes))
+
+
+def _check_each(name: str, values: float | Mapping[str, float] | None, *, least: float) -> None:
+    for value in values.values() if isinstance(values, Mapping) else () if values is None else (values,):
+        if not value >= least:
+            raise SettingError(f"{name} must be at least {least:g}, not {value}")
+
+
+def _of(values: V | Mapping[str, V] | None, queue: str, default: V) -> V:
+    """What is said for a queue."""
+    if isinstance(values, Mapping):
+        return values.get(queue, default)
+    return default if values is None else values
 
 
 def check_workers(name: str, workers: Workers) -> None:

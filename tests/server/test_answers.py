@@ -181,7 +181,7 @@ async def test_readiness_tells_of_a_store_that_is_away() -> None:
 
 async def test_readiness_says_what_an_acknowledgement_means(served: Served) -> None:
     answer = await served.ask(get("/readyz"))
-    assert answer.json() == {"ready": True, "acknowledged": served.dispatcher.engine.store.capabilities.promise}
+    assert answer.json() == {"ready": True, "durability": "memory", "acknowledged": served.dispatcher.engine.store.capabilities.promise}
 
 
 async def test_a_job_can_be_looked_up_while_it_runs_and_afterwards() -> None:

@@ -21,10 +21,11 @@ from cabrank.job import Lease, Settlement
 from cabrank.policy import Interrupted, Limit, Outcome
 from cabrank.pool import WorkerPool
 from cabrank.queue import JobQueue
-from cabrank.settings import Bound, Settings
+from cabrank.settings import Settings
 from cabrank.states import Cause
 from cabrank.stores.contract import STORED, Admission, Returned, Submission, Turn, Want
 from cabrank.stores.memory import Ledger, MemoryStore
+from cabrank.stores.memory.ledger import Refusal
 from cabrank.stores.memory.lines import Lines
 from tests.simulation.world import simulate
 
@@ -124,9 +125,10 @@ def _unbounded() -> AbstractContextManager[object]:
     judge = Ledger.judge
 
     def judge_full_as_stored(
-        self: Ledger, submission: Submission, settings: Settings, bound: Bound, before: Admission | None = None
+        self: Ledger, submission: Submission, settings: Settings, refusal: Refusal, before: Admission | None = None
     ) -> Admission:
-        return judge(self, submission, msgspec.structs.replace(settings, max_queue=1_000_000), bound, before)
+        del refusal
+        return judge(self, submission, settings, lambda *_: None, before)
 
     return patch.object(Ledger, "judge", judge_full_as_stored)
 

@@ -26,7 +26,7 @@ from tests.simulation.record import Record
 T = TypeVar("T")
 
 # The ledger outlives every process and is open to all, as a file or a server is.
-SHARED = Capabilities(durable=True, shared=True, judges_room=False, bound=STORE_BOUND, promise="simulated")
+SHARED = Capabilities(durable=True, shared=True, judges_room=False, bound=STORE_BOUND, durability="disk", promise="simulated")
 OFFSET_S = 30.0  # how wrong a process's wall clock may be; only due times that it states are then off
 SLACK_S = 8.0  # what a stop may take beyond its grace and its patience, for the longest way there and back
 

@@ -20,7 +20,7 @@ from cabrank.events import logger
 from cabrank.server import life
 from cabrank.server.access import Access, read_tokens
 from cabrank.server.listening import bind
-from cabrank.settings import load
+from cabrank.settings import Durability, load
 from cabrank.signals import asked
 
 
@@ -34,6 +34,7 @@ def serve(
     workers: str | None = None,
     max_queue: str | None = None,
     grace: float | None = None,
+    durability: Durability | None = None,
     config: str | None = None,
 ) -> None:
     """Serve an app over HTTP and run its jobs.
@@ -63,10 +64,21 @@ def serve(
         How many jobs may wait in each queue, written as for `--workers`. Default: 10,000 in memory, 10 million in a store.
     grace
         Seconds that running jobs get to finish at a stop. Default: 25.
+    durability
+        What an acknowledgement by a file survives: `disk`, a power loss too, or `process`, the process only, which is much quicker where
+        few submit at a time. Default: `disk`.
     config
         A TOML file of settings. Options and variables go before it.
     """
-    given = {"store": store, "host": host, "port": port, "max_workers": workers, "max_queue": max_queue, "grace_s": grace}
+    given = {
+        "store": store,
+        "host": host,
+        "port": port,
+        "max_workers": workers,
+        "max_queue": max_queue,
+        "grace_s": grace,
+        "durability": durability,
+    }
     settings = load(os.environ, config=config, otherwise={"store": DURABLE_STORE}, **given)
     names = [name.strip() for name in f"{settings.host},{settings.hosts}".split(",") if name.strip()]
     access = Access(read_tokens(os.environ, settings.token_file), names)

@@ -15,7 +15,7 @@ from cabrank.cli.stopping import Stopping
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed, SettingError
 from cabrank.events import logger
-from cabrank.settings import load
+from cabrank.settings import Durability, load
 from cabrank.signals import asked, heard
 
 
@@ -27,6 +27,7 @@ def work(
     workers: str | None = None,
     max_queue: str | None = None,
     grace: float | None = None,
+    durability: Durability | None = None,
     config: str | None = None,
 ) -> None:
     """Run the jobs of an app that others submit to its store.
@@ -55,10 +56,13 @@ def work(
         How many jobs may wait in each queue, written as for `--workers`. Default: 10 million.
     grace
         Seconds that running jobs get to finish at a stop. Default: 25.
+    durability
+        What an acknowledgement by a file survives: `disk`, a power loss too, or `process`, the process only, which is much quicker where
+        few submit at a time. Default: `disk`.
     config
         A TOML file of settings. Options and variables go before it.
     """
-    given = {"store": store, "max_workers": workers, "max_queue": max_queue, "grace_s": grace}
+    given = {"store": store, "max_workers": workers, "max_queue": max_queue, "grace_s": grace, "durability": durability}
     settings = load(os.environ, config=config, otherwise={"store": DURABLE_STORE}, **given)
     log_to_stderr()
     dispatcher = Dispatcher(load_app(app), store=settings.store, settings=settings)

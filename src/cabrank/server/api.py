@@ -79,10 +79,11 @@ class Api:
             raise engine.closed
         if not engine.answering:
             raise StoreUnavailable("the store does not answer: what was taken on is sent to it again until it does")
+        kept = engine.store.capabilities
         drained = tuple(sorted(engine.shut.keys() & self._dispatcher.app.queues))
         if drained and len(drained) == len(self._dispatcher.app.queues):
             raise engine.shut[drained[0]]
-        return json_response(Readiness(ready=True, acknowledged=engine.store.capabilities.promise, drained=drained))
+        return json_response(Readiness(ready=True, durability=kept.durability, acknowledged=kept.promise, drained=drained))
 
     async def _describe(self, request: Request) -> Response:
         """What there is, for programs."""

@@ -109,7 +109,7 @@ class HttpServer(uvicorn.Server):
         reception = Reception(dispatcher)
         settings = dispatcher.settings
         self._engine = dispatcher.engine
-        self._heads = Heads()
+        self._heads = Heads(dispatcher.engine.handles.durability)
         self._announce = announce
         crowd = Crowd(most=_connections(settings.connections), most_each=settings.connections_per_address)
         lane = partial(Lane, reception, self._heads, access, crowd)

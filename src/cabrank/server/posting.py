@@ -12,7 +12,7 @@ from cabrank.errors import UnknownHandler
 from cabrank.server.batch import LINES_MEDIA, Batch
 from cabrank.server.parameters import S, Submit, SubmitBatch, SubmitOne, SubmitStream, submit_of
 from cabrank.server.problems import Answer, AnswerLate, BodyEncoded, ForeignOrigin, answer_to
-from cabrank.server.reception import Entrance, JobEntrance, Reception, checked_key, digested_name
+from cabrank.server.reception import ACCEPTED, Entrance, JobEntrance, Reception, checked_key, digested_name
 from cabrank.server.responses import response_of
 from cabrank.server.stream import JobStream
 
@@ -77,7 +77,10 @@ class Posting:
         if len(body) > entrance.limit:
             return response_of(answer_to(entrance.too_large(len(body))), closes=True)
         key = request.headers.get("idempotency-key", "")
-        return response_of(await self.entered(entrance, body, key.encode("latin-1"), options))
+        response = response_of(await self.entered(entrance, body, key.encode("latin-1"), options))
+        if response.status_code == ACCEPTED:
+            response.headers["cabrank-durability"] = self._dispatcher.engine.handles.durability
+        return response
 
     async def entered(self, entrance: Entrance, body: bytes, key: bytes = b"", options: Options = PLAIN) -> Answer:
         """Take a body on and wait for the answer.

@@ -12,6 +12,7 @@ import msgspec
 
 from cabrank.errors import (
     CabrankError,
+    DiskFull,
     DispatcherFailed,
     Fault,
     IntakeClosed,
@@ -134,6 +135,7 @@ class _Sort(msgspec.Struct, frozen=True):
 FULL_RETRY_S = 1  # a queue that is worked on has room again within moments
 CROWD_RETRY_S = 1  # connections come and go
 STORE_RETRY_S = 2  # a store that comes back is found within so long
+DISK_RETRY_S = 10  # space comes when a person, or what rotates the logs, makes it
 RESTART_RETRY_S = 5  # a server that stops is replaced within about so long
 
 # The class of an error, or the nearest of its bases that stands here, says what is answered.
@@ -161,6 +163,7 @@ SORTS: dict[type[BaseException], _Sort] = {
     PayloadInvalid: _Sort(HTTPStatus.UNPROCESSABLE_ENTITY, "payload-invalid", "The payload is not what the handler takes"),
     KeyReused: _Sort(HTTPStatus.UNPROCESSABLE_ENTITY, "key-reused", "The idempotency key came with another body before"),
     QueueFull: _Sort(HTTPStatus.TOO_MANY_REQUESTS, "queue-full", "The queue is full", FULL_RETRY_S),
+    DiskFull: _Sort(HTTPStatus.INSUFFICIENT_STORAGE, "disk-full", "The store's disk is full", DISK_RETRY_S),
     DocumentFailed: _Sort(HTTPStatus.INTERNAL_SERVER_ERROR, "document-failed", "The document route failed"),
     TooManyConnections: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-connections", "Too many connections", CROWD_RETRY_S),
     NotEntered: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "not-open", "The dispatcher is not open", RESTART_RETRY_S),

@@ -10,7 +10,7 @@ import msgspec
 from cabrank.app import AnyHandler, Document, Jobs
 from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import PLAIN, Drafts, Options, check_depth
-from cabrank.errors import CabrankError, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
+from cabrank.errors import CabrankError, DiskFull, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
 from cabrank.events import logger
 from cabrank.job import Conflict, Job, check_key, digest_of
 from cabrank.server.problems import Answer, DocumentFailed, DocumentTooLarge, KeyUnusable, answer_to
@@ -191,3 +191,5 @@ def _answer(entrance: Entrance, submission: Submission, outcome: Admission | Cab
             return answer_to(KeyReused(submission.key))
         case Verdict.FULL:
             return answer_to(QueueFull(outcome.queue, outcome.bound, "nothing was stored, send it again later"))
+        case Verdict.NO_SPACE:
+            return answer_to(DiskFull(outcome.bound))

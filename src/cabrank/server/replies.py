@@ -69,7 +69,8 @@ class Replies:
 class Heads:
     """The parts of a response that all share, made anew each second because they hold the date."""
 
-    def __init__(self) -> None:
+    def __init__(self, durability: str) -> None:
+        self._durability = b"cabrank-durability: %b\r\n" % durability.encode()
         self.tick = -1
         """Counts seconds since the start."""
         self.renew(())
@@ -78,7 +79,8 @@ class Heads:
         """A second has passed."""
         self.tick += 1
         self._common = b"".join([b"%b: %b\r\n" % header for header in default_headers])
-        self._accepted = b"%b%bcontent-type: application/json\r\ncontent-length: " % (STATUS_LINE[ACCEPTED], self._common)
+        head = STATUS_LINE[ACCEPTED] + self._common + self._durability
+        self._accepted = b"%bcontent-type: application/json\r\ncontent-length: " % head
 
     def response(self, answer: Answer, *, closes: bool) -> bytes:
         """The bytes of a whole response."""
@@ -87,5 +89,6 @@ class Heads:
             return b"%b%d\r\n\r\n%b" % (self._accepted, len(body), body)
         retry = b"retry-after: %d\r\n" % answer.retry_after_s if answer.retry_after_s else b""
         close = b"connection: close\r\n" if closes else b""
-        head = b"%b%bcontent-type: %b\r\n%b%b" % (STATUS_LINE[answer.status], self._common, answer.media, retry, close)
+        common = self._common + self._durability if answer.status == ACCEPTED else self._common
+        head = b"%b%bcontent-type: %b\r\n%b%b" % (STATUS_LINE[answer.status], common, answer.media, retry, close)
         return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)

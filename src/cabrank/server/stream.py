@@ -175,7 +175,8 @@ class JobStream:
         if self._failure is not None and not self._told:
             await response_of(answer_to(self._failure), closes=True)(scope, receive, send)
             return
-        headers = [(b"content-type", b"application/x-ndjson")]
+        durability = self._dispatcher.engine.handles.durability
+        headers = [(b"content-type", b"application/x-ndjson"), (b"cabrank-durability", durability.encode())]
         await send({"type": "http.response.start", "status": 202, "headers": headers})
         while self._told or not self._over:
             await self._told.more.wait()

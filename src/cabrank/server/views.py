@@ -57,9 +57,13 @@ class StreamEnd(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`GET /readyz`. `acknowledged` says what a 202 means, `drained` which queues take no new work while others do."""
+    """`GET /readyz`. `durability` and `acknowledged` say what a 202 means, by a word and a sentence.
+
+    `drained` are the queues that take no new work while others do.
+    """
 
     ready: bool
+    durability: str
     acknowledged: str
     drained: Sequence[str] = ()
 

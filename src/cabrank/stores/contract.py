@@ -37,11 +37,13 @@ class Verdict(StrEnum):
     """An unfinished job has the same `Job.unique`: `Admission.first_id` says which. Nothing was added."""
     KEY_REUSED = "key_reused"
     FULL = "full"
+    NO_SPACE = "no_space"
+    """The disk has too little space for new jobs."""
 
     @property
     def refused(self) -> bool:
         """Whether nothing of it was or had been stored."""
-        return self in {Verdict.FULL, Verdict.KEY_REUSED}
+        return self in {Verdict.FULL, Verdict.NO_SPACE, Verdict.KEY_REUSED}
 
 
 Returned = Mapping[int, Sequence[int]]
@@ -99,6 +101,11 @@ class Admission(msgspec.Struct, frozen=True, gc=False):
 
 
 STORED = Admission(Verdict.STORED)
+
+
+def full(queue: str, bound: str) -> Admission:
+    """The answer to a submission that `bound`, in words, refuses."""
+    return Admission(Verdict.FULL, queue=queue, bound=bound)
 
 
 class Want(msgspec.Struct, frozen=True, gc=False):
@@ -176,14 +183,15 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a store can do beyond the contract; the contract suite skips by these, never by class.
 
     `durable`: what is admitted survives the process. `shared`: several processes can open it. `judges_room`:
-    `take_room` can say yes. `promise` is the sentence that
-    the start-up message and `/readyz` print about an acknowledgement.
+    `take_room` can say yes. `durability` is a word for what an acknowledgement means, `promise` the sentence that the start-up
+    message and `/readyz` print about it.
     """
 
     durable: bool
     shared: bool
     judges_room: bool
     bound: Bound
+    durability: str
     promise: str
 
 
@@ -196,7 +204,7 @@ class Store(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Fixed for the class."""
+        """Fixed for the class, but for `durability` and `promise`, which are as the settings say once it is open."""
         ...
 
     @property

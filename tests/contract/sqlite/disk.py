@@ -12,7 +12,10 @@ class Disk(apsw.VFS):
     """What every connection uses that is opened while it is there."""
 
     def __init__(self) -> None:
+        self.syncs = 0
         self.syncs_to_fail = 0
+        self.writes_to_fail = 0
+        self.full = False
         self.gone = False
         super().__init__("faulty", "unix", makedefault=True)
 
@@ -27,10 +30,17 @@ class File(apsw.VFSFile):
         self._disk = disk
         super().__init__("unix", name, flags)
 
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        if self._disk.full or self._disk.writes_to_fail:
+            self._disk.writes_to_fail = max(0, self._disk.writes_to_fail - 1)
+            raise apsw.FullError("the disk is full")
+        super().xWrite(data, offset)
+
     def xSync(self, flags: int) -> None:  # noqa: N802
         if self._disk.gone or self._disk.syncs_to_fail:
             self._disk.syncs_to_fail = max(0, self._disk.syncs_to_fail - 1)
             raise apsw.IOError("the disk did not write")
+        self._disk.syncs += 1
         super().xSync(flags)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import attrgetter
 from random import Random
@@ -14,7 +14,7 @@ import msgspec
 from cabrank.block import Block, Leases, needed_by
 from cabrank.clock import Clock
 from cabrank.job import Job, Lease, Settlement, new_prefix
-from cabrank.settings import Bound, Settings
+from cabrank.settings import Settings
 from cabrank.states import Cause, State, after
 from cabrank.stores.contract import ID_BLOCK, REPLACED, STORED, Admission, Submission, Terms, Verdict
 from cabrank.stores.memory.kept import Kept
@@ -65,6 +65,7 @@ class Holder(msgspec.Struct):
 
 
 Row = Job | Run | Shelved
+Refusal = Callable[[Mapping[str, tuple[int, int]], Job | None], Admission | None]
 
 NEW = History()
 
@@ -164,10 +165,11 @@ class Ledger:
             found = self.lines[queue] = Line()
         return found
 
-    def judge(self, submission: Submission, settings: Settings, bound: Bound, before: Admission | None = None) -> Admission:
+    def judge(self, submission: Submission, settings: Settings, refusal: Refusal, before: Admission | None = None) -> Admission:
         """What is to become of a submission. Its room is counted in if it is to be stored.
 
-        `before` is the refusal of one that came before it for the same queue: it is refused too, so that nobody is overtaken.
+        `refusal` says which bound refuses jobs that need so much, and take the place of one that waits. `before` is the refusal of one
+        that came before it for the same queue: it is refused too, so that nobody is overtaken.
         """
         if submission.key:
             receipt = self.receipts.get(submission.key)
@@ -184,14 +186,10 @@ class Ledger:
         if not submission.has_room:
             if before is not None:
                 return before
-            gone = None if replaced is None else self.waiting[replaced]
             needed = needed_by(submission.jobs)
-            for queue, (jobs, size) in needed.items():
-                limit = settings.room_of(queue, bound)
-                line = self.line(queue)
-                freed = (0, 0) if gone is None else (1, len(gone.payload))
-                if not line.has_room(jobs - freed[0], size - freed[1], limit):
-                    return Admission(Verdict.FULL, queue=queue, bound=f"{line.count:,} of {limit.jobs:,} jobs wait")
+            refused = refusal(needed, None if replaced is None else self.waiting[replaced])
+            if refused is not None:
+                return refused
             for queue, (jobs, size) in needed.items():
                 self.line(queue).add(jobs, size)
         self._remember(submission, settings, submission.jobs[0].id if submission.key else 0)
@@ -342,7 +340,8 @@ class Ledger:
             self._put_back(lease, cause, after_s, error)
 
     def _put_back(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
-        job, now = lease.job, self.clock.now()
+        now = self.clock.now()
+        job = msgspec.structs.replace(lease.job, due_at=now + after_s)
         self.limited.ended((job.id,))
         self.history[job.id] = History(
             lease.run, lease.failures + (cause is Cause.RETRIED), lease.crashes + (cause is Cause.CRASHED), error=error

@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import count
 from operator import attrgetter
 
-from cabrank.block import Block
+from cabrank.block import Block, first_id
 from cabrank.job import PRIORITIES, Job
 from cabrank.settings import Bound
 
@@ -33,6 +33,7 @@ class Line:
         self._put = count()  # a cancelled job may stand here twice, due at one moment: jobs are never compared
         self._blocks: dict[int, Block] = {}  # those in line, by their first ids
         self._firsts: list[int] = []  # in order
+        self._came: deque[tuple[int, float]] | None = None  # ids with the moments when they and those behind them came
 
     def has_room(self, jobs: int, size: int, bound: Bound) -> bool:
         """Whether so many more may wait here."""
@@ -43,8 +44,10 @@ class Line:
         self.count += jobs
         self.size += size
 
-    def extend(self, jobs: Collection[Job], now: float) -> None:
+    def extend(self, jobs: Sequence[Job], now: float) -> None:
         """Put jobs into the line."""
+        if self._came is not None:
+            self._came.append((first_id(jobs), now))
         if isinstance(jobs, Block):
             self._ready[jobs.priority].append(jobs)
             self._note(jobs)
@@ -80,6 +83,30 @@ class Line:
     def ready(self) -> int:
         """How many jobs stand in line for a claim, cancelled ones included."""
         return sum(map(len, self._ready)) + sum(len(block) - 1 for block in self._blocks.values())
+
+    def oldest_at(self, waits: Callable[[Job], bool]) -> float | None:
+        """Since when what is next of a priority has been ready, of those the first; from the first call on it looks at the time.
+
+        `waits` says whether a job is still wanted.
+        """
+        if self._came is None:
+            self._came = deque()
+        heads: list[Job | Block] = []
+        for line in self._ready:
+            while line and isinstance(line[0], Job) and not waits(line[0]):
+                line.popleft()
+            if line:
+                heads.append(line[0])
+        first = min(map(_id_of, heads), default=None)
+        while len(self._came) > 1 and (first is None or self._came[1][0] <= first):
+            self._came.popleft()
+        moments = [self._ready_at(head) for head in heads]
+        return min((at for at in moments if at is not None), default=None)
+
+    def _ready_at(self, one: Job | Block) -> float | None:
+        came = self._came or ()
+        at = next((moment for first, moment in reversed(came) if first <= _id_of(one)), None)
+        return at if isinstance(one, Block) or not one.due_at else max(one.due_at, at or 0.0)
 
     def pop(self) -> Job | Block | None:
         """What is to be claimed next: a job, or jobs that are alike."""

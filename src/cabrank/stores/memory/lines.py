@@ -86,6 +86,18 @@ class Lines:
         """When the next job becomes ready by itself."""
         return self._later[0][0] if self._later else None
 
+    def oldest_at(self, queue: str) -> float | None:
+        """Since when the job in the lines of a queue that has been ready the longest has been. Cost: a look at each job in them."""
+        lines = [line for line in self._lines.values() if line.queue == queue]
+        for line in lines:
+            self._pass_over(line)
+        return min((entry[1] for line in lines for entry in line.ready), default=None)
+
+    def _pass_over(self, line: Line) -> None:
+        """Take out those in front that nobody wants any more."""
+        while line.ready and not self._waits(line.head):
+            heapq.heappop(line.ready)
+
     def forget(self, ids: Collection[int]) -> None:
         """Take jobs out that wait, ready or not. Cost: a look at all that do."""
         self._later = [entry for entry in self._later if entry[2].id not in ids]
@@ -166,8 +178,7 @@ class Lines:
         return None
 
     def _opens_at(self, line: Line, limit: Limit | None, now: float) -> float | None:
-        while line.ready and not self._waits(line.head):
-            heapq.heappop(line.ready)
+        self._pass_over(line)
         if not line.ready:
             return None
         if limit is None or limit.open(running=len(line.running), full_at=line.full_at, now=now, most=1):

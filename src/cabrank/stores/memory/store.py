@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from random import Random
 
@@ -33,14 +34,19 @@ from cabrank.stores.contract import (
     Verdict,
     Want,
 )
-from cabrank.stores.memory import inspector
+from cabrank.stores.memory import inspector, room
 from cabrank.stores.memory.ledger import NEW, Holder, Ledger
 from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Line as LimitLine
 from cabrank.stores.memory.overflow import Drops
 
 CAPABILITIES = Capabilities(
-    durable=False, shared=False, judges_room=True, bound=MEMORY_BOUND, promise="accepted in memory: lost if the process dies"
+    durable=False,
+    shared=False,
+    judges_room=True,
+    bound=MEMORY_BOUND,
+    durability="memory",
+    promise="accepted in memory: lost if the process dies",
 )
 
 Fence = tuple[int, int]
@@ -99,7 +105,8 @@ class MemoryStore:
         except KeyError:
             assert self._terms is not None  # noqa: S101 -- for the type checker
             bound = self._terms.settings.bound_of(queue, MEMORY_BOUND)
-            line, most_jobs, most_bytes = self._rooms[queue] = self.ledger.line(queue), bound.jobs, bound.bytes
+            judged = bound.is_timed or self._terms.settings.bounds_all  # by the turn
+            line, most_jobs, most_bytes = self._rooms[queue] = self.ledger.line(queue), -1 if judged else bound.jobs, bound.bytes
         if line.count + jobs > most_jobs or line.size + size > most_bytes:
             return False
         line.count += jobs
@@ -186,9 +193,10 @@ class MemoryStore:
         """One after another; behind one that found no room nobody is let past it."""
         admitted: list[Admission] = []
         full: dict[str, Admission] = {}
+        refusal = partial(room.refusal, self.ledger, settings=settings)
         for submission in new:
             before = next((full[queue] for queue in queues_of(submission.jobs) if queue in full), None) if full else None
-            admission = self.ledger.ticks.repeated(submission) or self.ledger.judge(submission, settings, MEMORY_BOUND, before)
+            admission = self.ledger.ticks.repeated(submission) or self.ledger.judge(submission, settings, refusal, before)
             self.ledger.ticks.take(submission, admission)
             if admission.verdict is Verdict.FULL:
                 full.setdefault(admission.queue, admission)

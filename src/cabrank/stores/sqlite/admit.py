@@ -11,13 +11,13 @@ import msgspec
 
 from cabrank.block import needed_by, queues_of
 from cabrank.job import Job, Lease
-from cabrank.settings import STORE_BOUND, Bound
 from cabrank.stores.contract import STORED, Admission, Submission, Terms, Verdict, Want
 from cabrank.stores.sqlite import packed, ticks
 from cabrank.stores.sqlite import statements as sql
-from cabrank.stores.sqlite.counts import Opening, Waiting
+from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.names import Names
+from cabrank.stores.sqlite.room import Rooms
 from cabrank.stores.sqlite.schema import Phase
 from cabrank.stores.sqlite.unique import Uniques
 
@@ -49,6 +49,7 @@ class Admitter:
         lines: Lines,
         holder: int,
         now: float,
+        space: str,
     ) -> None:
         self._connection = connection
         self._queues = queues
@@ -61,7 +62,7 @@ class Admitter:
         self._holder = holder
         self._now = now
         self._uniques = Uniques(connection, handlers, opening, now)
-        self._rooms: dict[str, tuple[Waiting, Bound]] = {}
+        self._rooms = Rooms(connection, queues=queues, opening=opening, settings=terms.settings, now=now, space=space)
 
     def admit(self, new: Sequence[Submission], want: Mapping[str, Want]) -> tuple[list[Admission], list[Lease]]:
         """The answer to each submission, and leases for those new jobs that can start before any that waits."""
@@ -128,24 +129,12 @@ class Admitter:
         brought = needed = needed_by(submission.jobs)
         if replaced is not None:
             needed = {queue: (0, max(0, size - replaced.size)) for queue, (_, size) in brought.items()}
-        for queue, (jobs, size) in needed.items():
-            waiting, bound = self._room(queue)
-            if waiting.jobs + jobs > bound.jobs:
-                return Admission(Verdict.FULL, queue=queue, bound=f"{waiting.jobs:,} of {bound.jobs:,} jobs wait")
-            if waiting.size + size > bound.bytes:
-                return Admission(Verdict.FULL, queue=queue, bound=f"{waiting.size:,} of {bound.bytes:,} bytes wait")
-        for queue, (jobs, size) in brought.items():
-            self._room(queue)[0].add(jobs, size)
+        if (refused := self._rooms.refusal(needed)) is not None:
+            return refused
+        self._rooms.take(brought)
         if submission.key:
             receipts[submission.key] = _Receipt(submission.key, submission.digest.hex(), submission.jobs[0].id, len(submission.jobs))
         return self._uniques.admit(submission, replaced) if unique else STORED
-
-    def _room(self, queue: str) -> tuple[Waiting, Bound]:
-        found = self._rooms.get(queue)
-        if found is None:
-            found = self._opening.queue(self._queues.number(queue)), self._settings.room_of(queue, STORE_BOUND)
-            self._rooms[queue] = found
-        return found
 
     def _stand_in_line(self, jobs: list[Job]) -> list[Job]:
         """Insert those that have a limit; what comes back are the others."""
@@ -175,7 +164,7 @@ class Admitter:
             if start and its is not None:
                 size = sum(map(len, map(_payload, alike[:start])))
                 self._insert_alike(alike[:start], running=True)
-                self._room(alike[0].queue)[0].add(-start, -size)
+                self._rooms.of(alike[0].queue)[0].add(-start, -size)
                 leases += [Lease(job, 1) for job in alike[:start]]
                 left[alike[0].queue] = Want(its.jobs - start, its.bytes - size, max(0, its.idle - start))
             if start < len(alike):
@@ -184,7 +173,7 @@ class Admitter:
 
     def _startable(self, jobs: Sequence[Job], want: Want) -> int:
         """How many of these jobs can start here before any that waits."""
-        room = self._room(jobs[0].queue)[0]
+        room = self._rooms.of(jobs[0].queue)[0]
         if room.ready or room.in_line or jobs[0].due_at > self._now or jobs[0].handler not in self._known:
             return 0
         start = min(len(jobs), max(0, want.jobs))

@@ -6,14 +6,14 @@ import contextlib
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import apsw
 
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable, StoreUnusable
 from cabrank.job import Lease
-from cabrank.settings import STORE_BOUND, Overflow
+from cabrank.settings import Durability, Overflow
 from cabrank.stores.contract import ID_BLOCK, Admission, Arrival, Submission, Terms, Turn, Verdict, Want
 from cabrank.stores.sqlite import counts, kept, overflow, settle, ticks
 from cabrank.stores.sqlite import statements as sql
@@ -25,11 +25,14 @@ from cabrank.stores.sqlite.holders import Holders, boot
 from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.locks import TurnLock, is_held
 from cabrank.stores.sqlite.names import Names
+from cabrank.stores.sqlite.news import next_due_s, what_is_new
+from cabrank.stores.sqlite.room import Space
 from cabrank.stores.sqlite.schema import open_writer
 from cabrank.stores.sqlite.settle import Ended
 
 FOREIGN = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.ReadOnlyError, apsw.ProtocolError)
 
+SYNCHRONOUS: Mapping[Durability, Literal["full", "normal"]] = {Durability.DISK: "full", Durability.PROCESS: "normal"}
 PRUNE_S = 30.0  # how often what is kept is cut to its bounds; it looks at every receipt, so not at each sweep
 
 
@@ -49,6 +52,7 @@ class Ledger:
                 f"{self._folder}: the folder for locks cannot be made ({error.strerror}): may this user write there?"
             ) from error
         self._lock = TurnLock(self._folder)
+        self._space = Space(path, terms.settings.min_free, clock.monotonic)
         self._last: tuple[int, Turn] | None = None
         self._unsure: tuple[int, Turn] | None = None
         self._broken = False
@@ -131,6 +135,15 @@ class Ledger:
 
     def _take(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want]) -> Turn:
         try:
+            return self._try_all(number, new, ended, want)
+        except StoreUnavailable as error:
+            if not (new and isinstance(error.__cause__, apsw.FullError)):
+                raise
+        self._space.ran_out()  # the new jobs are refused, so that what ended is recorded, if that finds space
+        return self._try_all(number, new, ended, want)
+
+    def _try_all(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want]) -> Turn:
+        try:
             return self._try(number, new, ended, want, lost=())
         except settle.LeaseLost:
             standing, lost = settle.sort_out(self._connection, ended)
@@ -172,7 +185,8 @@ class Ledger:
             for queue in opening.lines.look():
                 opening.queue(queue).in_line = True
         admitted, leases = self._admit_and_claim(new, want, opening, now)
-        self.news = self._what_is_new(opening, spare=sum(its.jobs for its in want.values()) > len(leases))
+        spare = sum(its.jobs for its in want.values()) > len(leases)
+        self.news = Arrival() if self._swept else what_is_new(opening, self._queues, self._terms.settings, spare=spare)
         dropped = self._make_room(new, admitted, opening) if new else []
         counts.write(connection, opening)
         return Turn(
@@ -181,7 +195,7 @@ class Ledger:
             dropped=dropped,
             lost=lost,
             cancels=[*cancelled, *self._cancels()] if opening.cancelling else (),
-            next_due_s=self._next_due_s(opening, now, want),
+            next_due_s=next_due_s(opening, now, want),
             suspect=opening.suspect,
             paused=paused,
         )
@@ -200,6 +214,7 @@ class Ledger:
             lines=self._lines,
             holder=self._holders.id,
             now=now,
+            space=self._space.shortage() if new else "",
         )
         admitted, started = admitter.admit(new, {} if suspect else want) if new else ([], [])
         leases = self._claim_suspect(want, opening) if suspect else []
@@ -211,28 +226,6 @@ class Ledger:
             return ()
         stored = [submission for submission, admission in zip(new, admitted, strict=True) if admission.verdict is Verdict.STORED]
         return overflow.make_room(self._connection, self._queues, stored, opening, self._terms.settings)
-
-    def _what_is_new(self, opening: Opening, *, spare: bool) -> Arrival:
-        """What other holders may want to know of this turn: jobs that it left for them, room that it made, what it took from the dead."""
-        if self._swept:
-            return Arrival()
-        left = opening.aroused and any((waiting.ready or waiting.in_line) and waiting.jobs > 0 for waiting in opening.queues.values())
-        left = left or (opening.lines is not None and opening.lines.left_for_others(spare=spare))
-        return Arrival(work=left or self._made_room(opening), cancelled=False, ended=())
-
-    def _made_room(self, opening: Opening) -> bool:
-        """Whether a queue that was more than half full is less full now: somebody may wait for that."""
-        settings, name = self._terms.settings, self._queues.name
-        return any(
-            waiting.jobs < waiting.written[0] and waiting.written[0] * 2 > settings.bound_of(name(number), STORE_BOUND).jobs
-            for number, waiting in opening.queues.items()
-        )
-
-    @staticmethod
-    def _next_due_s(opening: Opening, now: float, want: Mapping[str, Want]) -> float | None:
-        due_s = None if opening.later_at is None else max(0.0, opening.later_at - now)
-        open_s = opening.lines.next_open_s() if opening.lines is not None and want else None
-        return due_s if open_s is None else open_s if due_s is None else min(due_s, open_s)
 
     def _is_suspect_next(self, want: Mapping[str, Want], opening: Opening) -> bool:
         """Whether a suspect is next in one of the queues, and nothing runs here: then no new job starts with this turn."""
@@ -303,7 +296,8 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------------- connection
 
     def _connect(self) -> None:
-        self._connection = open_writer(self._path, synchronous="full", rng=self._rng, is_shared=self._is_shared)
+        synchronous = SYNCHRONOUS[self._terms.settings.durability]
+        self._connection = open_writer(self._path, synchronous=synchronous, rng=self._rng, is_shared=self._is_shared)
         self._handlers, self._queues = Names(self._connection, "handler"), Names(self._connection, "queue")
         self._lines = Lines(
             self._connection, queues=self._queues, handlers=self._handlers, terms=self._terms, monotonic=self._clock.monotonic

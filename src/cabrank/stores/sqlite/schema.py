@@ -6,6 +6,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import apsw
 
@@ -46,7 +47,7 @@ STATE_OF = {
 SHELF_OF = {State.DEAD: Phase.DEAD, State.CANCELLED: Phase.CANCELLED, State.EXPIRED: Phase.EXPIRED, State.HELD: Phase.HELD}
 
 
-def open_writer(path: Path, *, synchronous: str, rng: Random, is_shared: Callable[[], bool]) -> apsw.Connection:
+def open_writer(path: Path, *, synchronous: Literal["full", "normal"], rng: Random, is_shared: Callable[[], bool]) -> apsw.Connection:
     """The one connection of this process that writes. Makes the file if there is none, and migrates an older one.
 
     `is_shared`: whether another process has the file open; then it stays as it is. Under the turn lock.

@@ -17,7 +17,7 @@ import msgspec
 from cabrank.clock import Clock
 from cabrank.errors import NotEntered, StoreUnavailable, StoreUnusable, UsedAfterFork
 from cabrank.job import Settlement
-from cabrank.settings import STORE_BOUND
+from cabrank.settings import STORE_BOUND, Durability
 from cabrank.stores.contract import (
     BROWSED,
     NOTHING_RETURNED,
@@ -50,12 +50,25 @@ HANGS = 3  # tries to put a socket into the folder that the last of the others m
 CLOSE_S = 5.0  # how long a close waits for a stopped process or a dead disk
 NOTHING = Arrival(work=False, cancelled=False, ended=())
 CAPABILITIES = Capabilities(
-    durable=True, shared=True, judges_room=False, bound=STORE_BOUND, promise="committed and fsynced: survives kill -9 and power loss"
+    durable=True,
+    shared=True,
+    judges_room=False,
+    bound=STORE_BOUND,
+    durability=Durability.DISK,
+    promise="committed and fsynced: survives kill -9 and power loss",
+)
+OF_PROCESS = msgspec.structs.replace(
+    CAPABILITIES,
+    durability=Durability.PROCESS,
+    promise="committed, and not fsynced yet: survives kill -9, but not always power loss",
 )
 
 
 class SqliteStore:
-    """See `Store` and `Inspector`. WAL, `synchronous = full`, one writing connection in a thread of its own, one that reads."""
+    """See `Store` and `Inspector`. WAL, one writing connection in a thread of its own, one that reads.
+
+    `synchronous` is `full`, or `normal` where the setting `durability` is `process`.
+    """
 
     def __init__(self, path: str | os.PathLike[str], clock: Clock, rng: Random | None = None) -> None:
         self.path = Path(path)
@@ -68,13 +81,14 @@ class SqliteStore:
         self._pid = 0
         self._bell: Bell | None = None
         self._came = NOTHING
+        self._capabilities = CAPABILITIES
         self._arrived = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def capabilities(self) -> Capabilities:
-        """Fixed."""
-        return CAPABILITIES
+        """As its settings say once it is open."""
+        return self._capabilities
 
     @property
     def prefix(self) -> str:
@@ -87,6 +101,7 @@ class SqliteStore:
             raise StoreUnusable("this build of apsw has no carray: install the wheel with `pip install --force-reinstall apsw`")
         if not self.path.absolute().parent.is_dir():
             raise StoreUnusable(f"{self.path}: there is no folder {self.path.absolute().parent}: make it first")
+        self._capabilities = OF_PROCESS if terms.settings.durability is Durability.PROCESS else CAPABILITIES
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._writer = Writer("cabrank-writer", between=self._renew, every_s=terms.settings.renew_s, now=self._clock.monotonic)

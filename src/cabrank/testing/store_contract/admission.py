@@ -6,11 +6,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from cabrank.policy import Limit
 from cabrank.settings import MIB
 from cabrank.states import Cause, State
 from cabrank.stores.contract import Submission, Verdict
 from cabrank.testing.clock import FakeClock
-from cabrank.testing.store_contract.opened import PLENTY, QUEUE, Open, Opened, OpenedContract, ids, submission, verdicts
+from cabrank.testing.store_contract.opened import HANDLER, PLENTY, QUEUE, Open, Opened, OpenedContract, ids, submission, verdicts
 
 PRUNED_S = 120.0  # within this a store has forgotten what it keeps no longer
 
@@ -56,6 +57,59 @@ class AdmissionContract(OpenedContract):
         await one.submit(*one.jobs(bound // MIB, payload=payload))
         turn = await one.turn(submission(one.job()))
         assert (turn.admitted[0].verdict, turn.admitted[0].queue) == (Verdict.FULL, QUEUE)
+
+    async def test_the_bytes_of_a_queue_can_be_bounded(self, open_holder: Open) -> None:
+        one = await open_holder(max_queue_bytes={QUEUE: 5})
+        turn = await one.turn(submission(one.job(payload=b"[1]")), submission(one.job(payload=b"[2]")), submission(one.job(queue="other")))
+        assert verdicts(turn) == [Verdict.STORED, Verdict.FULL, Verdict.STORED]
+        assert "3 of 5 bytes" in turn.admitted[1].bound
+
+    @pytest.mark.parametrize("key", [None, "k"])
+    async def test_a_queue_is_full_while_its_oldest_ready_job_has_waited_too_long(
+        self, open_holder: Open, clock: FakeClock, key: str | None
+    ) -> None:
+        one = await open_holder(max_queue_age_s={QUEUE: 10.0}, limits={} if key is None else {HANDLER: Limit(running=5)})
+        old, later = one.job(limit_key=key), one.job(limit_key=key, due_at=clock.now() + 60)
+        await one.submit(old, later)
+        await clock.advance(9)
+        assert verdicts(await one.turn(submission(one.job(limit_key=key, priority=0)))) == [Verdict.STORED]
+        await clock.advance(2)
+        turn = await one.turn(submission(one.job(limit_key=key)), submission(one.job(queue="other")))
+        assert verdicts(turn) == [Verdict.FULL, Verdict.STORED]
+        assert "waited for 11.0 s, the bound is 10 s" in turn.admitted[0].bound
+        assert len(await one.claim()) == 2
+        assert verdicts(await one.turn(submission(one.job(limit_key=key)))) == [Verdict.STORED]
+
+    async def test_a_job_that_waits_again_is_as_old_as_its_wait(self, open_holder: Open, clock: FakeClock) -> None:
+        one = await open_holder(max_queue_age_s=10.0)
+        leases = await one.run(one.job())
+        await clock.advance(60)
+        await one.settle(leases, Cause.RELEASED)
+        assert verdicts(await one.turn(submission(one.job()))) == [Verdict.STORED]
+        await clock.advance(11)
+        assert verdicts(await one.turn(submission(one.job()))) == [Verdict.FULL]
+
+    @pytest.mark.parametrize(
+        ("bounds", "words"),
+        [
+            ({"max_store": 3}, "3 of 3 jobs"),
+            ({"max_store_bytes": 3}, "3 of 3 bytes"),
+            ({"max_store_age_s": 5.0}, "6.0 s, the bound is 5 s"),
+        ],
+    )
+    async def test_all_queues_together_can_be_bounded(
+        self, open_holder: Open, clock: FakeClock, bounds: dict[str, float], words: str
+    ) -> None:
+        one = await open_holder(**bounds)
+        await one.turn(submission(*one.jobs(2)), submission(one.job(queue="other")))
+        await clock.advance(6)
+        turn = await one.turn(submission(one.job(queue="third")))
+        assert (verdicts(turn), turn.admitted[0].queue) == ([Verdict.FULL], "third")
+        assert turn.admitted[0].bound.startswith("in the whole store ")
+        assert words in turn.admitted[0].bound
+        await one.claim()
+        await one.claim(queue="other")
+        assert verdicts(await one.turn(submission(one.job(queue="third")))) == [Verdict.STORED]
 
     @pytest.mark.parametrize("cause", [Cause.RETURNED, Cause.GAVE_UP])
     async def test_a_job_that_runs_takes_no_room(self, open_holder: Open, cause: Cause) -> None:
