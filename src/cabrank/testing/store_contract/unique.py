@@ -1,4 +1,4 @@
-# ruff: noqa: S101 -- tests are named as facts, their numbers are examples, and they assert
+# ruff: noqa: PLR2004, S101 -- tests are named as facts, their numbers are examples, and they assert
 """Unique keys: at most one waiting job of a handler has one; what becomes of another is said by the submitter. And tags."""
 
 from __future__ import annotations
@@ -6,11 +6,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from cabrank.job import Conflict, Job
+from cabrank.job import Conflict, Job, Lease
+from cabrank.policy import Limit
 from cabrank.states import Cause, State
 from cabrank.stores.contract import REPLACED, Admission, Submission, Verdict, Want
 from cabrank.testing.clock import START_AT, FakeClock
-from cabrank.testing.store_contract.opened import Open, Opened, OpenedContract, ids, verdicts
+from cabrank.testing.store_contract.opened import Open, Opened, OpenedContract, ids, submission, verdicts
 
 
 def unique(job: Job, on_conflict: Conflict = Conflict.SKIP, *, key: str = "") -> Submission:
@@ -105,6 +106,50 @@ class UniqueContract(OpenedContract):
         await one.turn(unique(one.job(), Conflict.DEBOUNCE))
         assert ids(await one.claim()) == [first.id]
         assert await one.claim() == []
+
+    @pytest.mark.parametrize("due_s", [0, 5])
+    async def test_a_job_of_a_limited_handler_is_replaced_in_its_line(self, open_holder: Open, clock: FakeClock, due_s: float) -> None:
+        one = await open_holder(limits={"work": Limit(running=1, key=str)})
+        due_at = START_AT + due_s if due_s else 0
+        await one.turn(submission(one.job(limit_key="a")), want={"line": one_job()})
+        first, second, behind = one.job(limit_key="a", due_at=due_at), one.job(limit_key="b", due_at=due_at), one.job(limit_key="b")
+        assert verdicts(await one.turn(unique(first))) == [Verdict.STORED]
+        assert (await one.turn(unique(second, Conflict.REPLACE))).admitted == [Admission(Verdict.STORED, replaced=first.id)]
+        await one.submit(behind)
+        assert (await one.tally()).waiting == 2
+        assert ids(await one.claim(1)) == [behind.id if due_s else second.id]
+        await clock.advance(due_s)
+        assert ids(await one.claim()) == []  # one of key b runs, one of key a
+        await one.settle([Lease(behind if due_s else second, 1)], Cause.RETURNED)
+        assert ids(await one.claim()) == [second.id if due_s else behind.id]
+        assert (await one.tally()).waiting == 0
+        assert await one.state(first.id) is State.CANCELLED
+
+    async def test_a_job_of_a_limited_handler_is_debounced_in_its_line(self, open_holder: Open, clock: FakeClock) -> None:
+        one = await open_holder(limits={"work": Limit(running=1)})
+        first, second, third = (one.job(limit_key="", due_at=START_AT + due_s) for due_s in (10, 20, 0))
+        await one.turn(unique(first))
+        assert verdicts(await one.turn(unique(second, Conflict.DEBOUNCE))) == [Verdict.UNIQUE]
+        await clock.advance(15)
+        assert await one.claim() == []
+        other = one.job(limit_key="")
+        await one.turn(submission(other), want={"line": one_job()})
+        assert verdicts(await one.turn(unique(third, Conflict.DEBOUNCE))) == [Verdict.UNIQUE]
+        assert await one.claim() == []  # it is due, and waits for its limit
+        await one.settle([Lease(other, 1)], Cause.RETURNED)
+        assert ids(await one.claim()) == [first.id]
+        assert (await one.tally()).waiting == 0
+
+    async def test_a_job_that_waits_for_its_limit_is_what_a_second_submit_gets(self, open_holder: Open) -> None:
+        one = await open_holder(limits={"work": Limit(running=1)})
+        running = one.job(limit_key="")
+        await one.turn(submission(running), want={"line": one_job()})
+        first, second = one.job(limit_key=""), one.job(limit_key="")
+        await one.turn(unique(first), want={"line": one_job()})
+        assert (await one.turn(unique(second))).admitted == [Admission(Verdict.UNIQUE, first.id, 1)]
+        await one.settle([Lease(running, 1)], Cause.RETURNED)
+        assert ids(await one.claim()) == [first.id]
+        assert (await one.turn(unique(second))).admitted == [Admission(Verdict.UNIQUE, first.id, 1)]
 
     async def test_a_receipt_remembers_the_job_that_was_there(self, one: Opened) -> None:
         (first,) = (await one.turn(unique(one.job()), want={"line": one_job()})).leases
