@@ -2,18 +2,19 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 USER_TICKS, SYSTEM_TICKS = 11, 12  # places in /proc/PID/stat, counted after the name, which may hold spaces
 
 
-def cpu_s(pid: int) -> float:
+def cpu_s(pid: int | Literal["self"]) -> float:
     """CPU seconds, user and system, of all threads that the process has had."""
     after_name = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     return (int(after_name[USER_TICKS]) + int(after_name[SYSTEM_TICKS])) / TICKS_PER_S
 
 
-def peak_memory(pid: int) -> int:
+def peak_memory(pid: int | Literal["self"]) -> int:
     """The most resident memory that the process has had, in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
         if line.startswith("VmHWM:"):

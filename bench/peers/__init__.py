@@ -1,0 +1,1 @@
+"""Other job libraries beside cabrank: `python -m bench.peers`."""
