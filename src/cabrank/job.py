@@ -20,6 +20,7 @@ LIMIT_KEY_LIMIT = 256  # characters of a limit's key: it names a customer or a h
 TAGS = 16  # of one job: they are read by people
 KEY_LIMIT = 256  # characters of an idempotency key: a UUID has 36, and every key is kept for a day
 BARE = "callable"  # the handler name of jobs whose callable no app registered; they never leave the process
+LAST_PRIORITY = PRIORITIES[-1]
 DEFAULT_PRIORITY = 5  # 0 goes first, 9 last: room on both sides
 
 _TEXT_ID = re.compile(r"^([a-z2-7]{8})-([1-9][0-9]{0,18})$")

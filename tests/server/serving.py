@@ -13,7 +13,7 @@ import msgspec
 from uvicorn._types import ASGI3Application
 
 from cabrank import App, Dispatcher
-from cabrank.clock import SystemClock
+from cabrank.clock import Clock, SystemClock
 from cabrank.server.access import Access
 from cabrank.server.lane import Lane
 from cabrank.server.life import HttpServer
@@ -98,11 +98,16 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    app: App, *, store: str | InspectedStore | None = None, access: Access | None = None, **given: Any
+    app: App,
+    *,
+    store: str | InspectedStore | None = None,
+    access: Access | None = None,
+    clock: Clock | None = None,
+    **given: Any,
 ) -> AsyncGenerator[Served]:
     [socket] = bind("127.0.0.1", 0)
     with socket:
-        async with Dispatcher(app, store=store, settings=load({}, **given)) as dispatcher:
+        async with Dispatcher(app, store=store, settings=load({}, **given), clock=clock) as dispatcher:
             listening = asyncio.Event()
             http = HttpServer(dispatcher, listening.set, access)
             served = Served(dispatcher, http, socket.getsockname()[1])

@@ -278,7 +278,8 @@ async def test_a_request_whose_turn_does_not_come_is_answered_503_once(served: S
             served.http._heads.renew(())
             served.lane.tick()
         answer = await wire.receive()
-    assert (answer.status, answer.json()["type"], answer.headers["retry-after"]) == (503, "urn:cabrank:answer-late", "2")
+    assert (answer.status, answer.json()["type"]) == (503, "urn:cabrank:answer-late")
+    assert answer.headers["retry-after"] in {"2", "3"}
     await served.dispatcher.join()  # it was stored all the same: 503 says that this is not known
     assert served.dispatcher.engine.counters.done == 1
     assert (await wire.ask(post("/jobs/note", NOTE))).status == 202

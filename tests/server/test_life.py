@@ -40,7 +40,7 @@ async def test_a_signal_lets_what_runs_finish_and_takes_nothing_more_on(gate: Ga
         await started.logged(b"stopping: ")
         for wire in (kept_alive, await started.connect()):  # the port still answers, old connections and new ones
             answer = await wire.ask(HOLD)
-            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+            assert (answer.status, answer.headers["retry-after"] in {"4", "5", "6"}) == (503, True)
             assert (await wire.ask(get("/readyz"))).status == 503
             assert (await wire.ask(get("/healthz"))).status == 200
             await wire.close()

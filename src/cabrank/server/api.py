@@ -18,7 +18,7 @@ from cabrank.server.jobs import JobDesk
 from cabrank.server.metrics import MEDIA, metrics_text
 from cabrank.server.openapi import describe
 from cabrank.server.posting import Posting
-from cabrank.server.problems import JSON, answer_to, problem
+from cabrank.server.problems import JSON, problem
 from cabrank.server.queues import QueueDesk
 from cabrank.server.reception import Reception
 from cabrank.server.responses import json_response, response_of
@@ -34,6 +34,7 @@ class Api:
     def __init__(self, reception: Reception) -> None:
         self._dispatcher = reception.dispatcher
         self._documents = tuple(reception.dispatcher.app.documents)
+        self._forecast = reception.forecast
         self._posting = Posting(reception)
         self._jobs = JobDesk(reception.dispatcher)
         self._queues = QueueDesk(reception.dispatcher)
@@ -62,10 +63,10 @@ class Api:
                 _route("/running", get=self._running.browse),
             ],
             exception_handlers={
-                CabrankError: _tell,
+                CabrankError: self._tell,
                 HTTPException: _tell_routing,
                 ClientDisconnect: _tell_nobody,
-                Exception: _tell,
+                Exception: self._tell,
             },
         )
         app.router.redirect_slashes = False  # a POST that is redirected loses its body with many clients
@@ -92,6 +93,10 @@ class Api:
             self._descriptions = {root: describe(self._dispatcher.app, root)}
         return Response(self._descriptions[root], media_type=JSON.decode())
 
+    async def _tell(self, request: Request, error: Exception) -> Response:
+        del request
+        return response_of(self._forecast.answer_to(error))
+
     async def _metrics(self, request: Request) -> Response:
         del request
         return PlainTextResponse(await metrics_text(self._dispatcher), media_type=MEDIA)
@@ -111,11 +116,6 @@ async def _health(request: Request) -> Response:
     """The process is alive and its event loop turns."""
     del request
     return json_response({"alive": True})
-
-
-async def _tell(request: Request, error: Exception) -> Response:
-    del request
-    return response_of(answer_to(error))
 
 
 async def _tell_routing(request: Request, error: Exception) -> Response:

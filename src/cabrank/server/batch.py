@@ -26,6 +26,7 @@ class Batch:
 
     def __init__(self, handler: AnyHandler, drafts: Drafts, *, prefix: str, lines: bool, partial: bool) -> None:
         self.name = f"{handler.name}/batch{'/partial' if partial else ''}"
+        self.queue = handler.queue
         self.limit = TURN_BYTES
         self._handler = handler
         self._drafts = drafts

@@ -25,6 +25,7 @@ from cabrank.server.reception import Entrance, Reception
 from cabrank.server.replies import Heads, Replies
 
 BODY_LIMIT = 256 * 1024  # bytes that the lane holds of one body; a larger one goes where reading can be paused half-way
+AT_HAND = 16 * 1024  # bytes of a body that mostly came together with its headers: to refuse it before it is read would save nothing
 LINE_LIMIT = 128  # requests of one connection that may wait, then it is not read from
 IDLE_TICKS = 75  # seconds until a silent connection is closed: longer than the 60 s of common proxies, so that they close first
 
@@ -50,6 +51,7 @@ class Lane(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self._reception = reception
         self._enter = reception.enter
         self._access = access
         self._crowd = crowd
@@ -60,7 +62,7 @@ class Lane(HttpToolsProtocol):
         self._read: list[tuple[Entrance, bytes, bytes]] = []  # complete, not entered yet
         self._heads = heads
         self._address = ""
-        self._replies = Replies(heads, self._fulfilled)
+        self._replies = Replies(heads, self._fulfilled, reception.forecast.answer_to)
         self._entering = False
         self._sending = False  # a `_send` is on its way
         self._last = False  # close when the replies are out
@@ -143,7 +145,10 @@ class Lane(HttpToolsProtocol):
         if not self.parser.should_keep_alive() or (b"connection" in fields and self.parser.get_http_version() != "1.1"):
             return False  # the connection ends behind this answer, or its client must be told that it does not
         self._key = fields.get(b"idempotency-key", b"")
-        return int(fields.get(b"content-length", b"-1")) in range(min(entrance.limit, BODY_LIMIT) + 1)
+        length = int(fields.get(b"content-length", b"-1"))
+        if length > AT_HAND and self._reception.refusal(entrance, length, self._key) is not None:
+            return False  # it is told so before the rest of the body comes
+        return length in range(min(entrance.limit, BODY_LIMIT) + 1)
 
     def _go_ordinary_way(self) -> None:
         url, headers = self.url, self.headers

@@ -108,6 +108,7 @@ class HttpServer(uvicorn.Server):
         access = access or Access()
         reception = Reception(dispatcher)
         settings = dispatcher.settings
+        self._reception = reception
         self._engine = dispatcher.engine
         self._heads = Heads(dispatcher.engine.handles.durability)
         self._announce = announce

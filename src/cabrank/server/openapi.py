@@ -12,8 +12,8 @@ import cabrank
 from cabrank.app import App
 from cabrank.codec import PayloadCodec
 from cabrank.server.batch import LINES_MEDIA
-from cabrank.server.operations import FIXED, KEY, POST_PROBLEMS, Operation
-from cabrank.server.parameters import Submit, SubmitBatch, SubmitOne, SubmitStream
+from cabrank.server.operations import FIXED, HEADERS, KEY, POST_PROBLEMS, Operation
+from cabrank.server.parameters import SubmitBatch, SubmitOne, SubmitPlaced, SubmitStream
 from cabrank.server.problems import JSON, PROBLEM_JSON, Problem
 from cabrank.server.running import RunningView
 from cabrank.server.schemas import Schemas
@@ -121,7 +121,7 @@ def _document(path: str, function: object, body: Mapping[str, Any] | None) -> Op
         summary=_first_line(function) or f"Submit the jobs of a document to {path}",
         description=inspect.getdoc(function) or "",
         parameters=[KEY],
-        query=Submit,
+        query=SubmitPlaced,
         body=body,
         answers={202: ("All jobs of the document are stored.", AcceptedAll)},
         problems=POST_PROBLEMS | {500: "The document's function raised. Nothing was stored."},
@@ -146,9 +146,10 @@ def _described(operation: Operation, schemas: Schemas) -> Mapping[str, Any]:
         "tags": [operation.tag],
         "responses": {
             **{
-                str(status): {"description": what, "content": _content(kind, schemas)} for status, (what, kind) in operation.answers.items()
+                str(status): {"description": what, "content": _content(kind, schemas)} | _headers(status)
+                for status, (what, kind) in operation.answers.items()
             },
-            **{str(status): {"description": what, "content": problem} for status, what in operation.problems.items()},
+            **{str(status): {"description": what, "content": problem} | _headers(status) for status, what in operation.problems.items()},
         },
     }
     if operation.description:
@@ -159,6 +160,11 @@ def _described(operation: Operation, schemas: Schemas) -> Mapping[str, Any]:
     if operation.body is not None:
         described["requestBody"] = operation.body
     return described
+
+
+def _headers(status: int) -> dict[str, Any]:
+    said = HEADERS.get(status)
+    return {} if said is None else {"headers": said}
 
 
 def _content(kind: Any, schemas: Schemas) -> Mapping[str, Any]:

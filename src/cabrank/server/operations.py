@@ -51,6 +51,16 @@ BAD_PARAMETER = {400: "A parameter cannot be used."}
 AWAY = {503: "The server stops, or its store does not answer."}
 NO_JOB = {404: "It is not known: it never was, or it ended and is no longer kept."}
 NO_QUEUE = {404: "There is none of that name."}
+_AGAIN: Mapping[str, Any] = {
+    "Retry-After": {"description": "Come again after so many seconds.", "schema": {"type": "integer", "minimum": 1}},
+}
+HEADERS: Mapping[int, Mapping[str, Any]] = {
+    202: {"Cabrank-Durability": {"description": "What the answer is worth.", "schema": {"enum": ["disk", "process", "memory"]}}},
+    429: _AGAIN,
+    503: _AGAIN,
+    507: _AGAIN,
+}
+"""Of answers, by their status."""
 KEY: Mapping[str, Any] = {
     "name": "Idempotency-Key",
     "in": "header",

@@ -46,14 +46,20 @@ class Submit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags: Annotated[str, _what("Names that are kept with the job, separated by commas.")] | None = None
 
 
-class SubmitOne(Submit, frozen=True, forbid_unknown_fields=True):
+class SubmitPlaced(Submit, frozen=True, forbid_unknown_fields=True):
+    """Of a request that is answered as a whole."""
+
+    position: Annotated[bool, _what("Say how many jobs start before it, and in how many seconds it starts.")] = False
+
+
+class SubmitOne(SubmitPlaced, frozen=True, forbid_unknown_fields=True):
     """Of a request that submits one job."""
 
     unique: Annotated[str, _what("A key of which at most one job of the handler waits.", min_length=1, max_length=KEY_LIMIT)] | None = None
     on_conflict: Annotated[Conflict, _what("What happens if a job with the same `unique` waits already.")] | None = None
 
 
-class SubmitBatch(Submit, frozen=True, forbid_unknown_fields=True):
+class SubmitBatch(SubmitPlaced, frozen=True, forbid_unknown_fields=True):
     """Of a batch."""
 
     partial: Annotated[bool, _what("Store the payloads that are good even if others are not.")] = False

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from cabrank.drafts import PLAIN, Options
 from cabrank.errors import UnknownHandler
+from cabrank.job import number_of
 from cabrank.server.batch import LINES_MEDIA, Batch
-from cabrank.server.parameters import S, Submit, SubmitBatch, SubmitOne, SubmitStream, submit_of
+from cabrank.server.parameters import S, SubmitBatch, SubmitOne, SubmitPlaced, SubmitStream, submit_of
 from cabrank.server.problems import Answer, AnswerLate, BodyEncoded, ForeignOrigin, answer_to
 from cabrank.server.reception import ACCEPTED, Entrance, JobEntrance, Reception, checked_key, digested_name
 from cabrank.server.responses import response_of
@@ -34,8 +37,8 @@ class Posting:
         entrance = self._reception.entrances.get(path_of(request).encode())
         if entrance is None:
             raise UnknownHandler(request.path_params["id"], tuple(self._app.handlers))
-        options, _ = self._checked(request, SubmitOne if isinstance(entrance, JobEntrance) else Submit)
-        return await self._posted(request, entrance, options)
+        options, said = self._checked(request, SubmitOne if isinstance(entrance, JobEntrance) else SubmitPlaced)
+        return await self._posted(request, entrance, options, position=said.position)
 
     async def batch(self, request: Request) -> Response:
         """`POST /jobs/{handler}/batch`."""
@@ -43,7 +46,7 @@ class Posting:
         options, said = self._checked(request, SubmitBatch)
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         batch = Batch(handler, self._dispatcher.drafts, prefix=self._prefix, lines=media in LINES_MEDIA, partial=said.partial)
-        return await self._posted(request, batch, options)
+        return await self._posted(request, batch, options, position=said.position)
 
     async def stream(self, request: Request) -> JobStream:
         """`POST /jobs/{handler}/stream`: a response that reads on while it answers."""
@@ -54,7 +57,7 @@ class Posting:
             checked_key(key)
         return JobStream(
             handler,
-            self._dispatcher,
+            self._reception,
             options=options,
             digested=digested_name(f"{handler.name}/stream", options),
             key=key,
@@ -69,18 +72,32 @@ class Posting:
             raise BodyEncoded
         return submit_of(request, self._app.caller_options, kind)
 
-    async def _posted(self, request: Request, entrance: Entrance, options: Options) -> Response:
+    async def _posted(self, request: Request, entrance: Entrance, options: Options, *, position: bool) -> Response:
         declared = declared_length(request)
         if declared > entrance.limit:
             return response_of(answer_to(entrance.too_large(declared)), closes=declared > DRAINED_BYTES)
+        key = request.headers.get("idempotency-key", "").encode("latin-1")
+        if (refusal := self._reception.refusal(entrance, declared, key, options)) is not None:
+            return response_of(self._reception.forecast.answer_to(refusal), closes=declared > DRAINED_BYTES)
         body = await body_of(request, entrance.limit)
         if len(body) > entrance.limit:
             return response_of(answer_to(entrance.too_large(len(body))), closes=True)
-        key = request.headers.get("idempotency-key", "")
-        response = response_of(await self.entered(entrance, body, key.encode("latin-1"), options))
-        if response.status_code == ACCEPTED:
-            response.headers["cabrank-durability"] = self._dispatcher.engine.handles.durability
+        answer = await self.entered(entrance, body, key, options)
+        if answer.status != ACCEPTED:
+            return response_of(answer)
+        response = response_of(msgspec.structs.replace(answer, body=await self._placed(answer.body)) if position else answer)
+        response.headers["cabrank-durability"] = self._dispatcher.engine.handles.durability
         return response
+
+    async def _placed(self, accepted: bytes) -> bytes:
+        """The body of a 202, with the place of its job; of the first, if they are many."""
+        said = msgspec.json.decode(accepted, type=dict[str, Any])
+        ids = [id for id in said.get("ids", [said.get("id")]) if id is not None]
+        if not ids:
+            return accepted
+        await self._dispatcher.engine.handles.caught_up()
+        place = await self._reception.forecast.place(number_of(self._prefix, ids[0]), len(ids) - 1)
+        return msgspec.json.encode(said | msgspec.structs.asdict(place))
 
     async def entered(self, entrance: Entrance, body: bytes, key: bytes = b"", options: Options = PLAIN) -> Answer:
         """Take a body on and wait for the answer.

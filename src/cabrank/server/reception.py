@@ -13,6 +13,8 @@ from cabrank.drafts import PLAIN, Drafts, Options, check_depth
 from cabrank.errors import CabrankError, DiskFull, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
 from cabrank.events import logger
 from cabrank.job import Conflict, Job, check_key, digest_of
+from cabrank.server.forecast import Forecast
+from cabrank.server.fullness import ADVICE, Fullness
 from cabrank.server.problems import Answer, DocumentFailed, DocumentTooLarge, KeyUnusable, answer_to
 from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Submission, Verdict
 
@@ -35,6 +37,11 @@ class Entrance(Protocol):
         """Bytes of a body."""
         ...
 
+    @property
+    def queue(self) -> str:
+        """The queue of its jobs; empty if only a body can tell."""
+        ...
+
     def too_large(self, size: int) -> CabrankError:
         """What is said of a body of `size` bytes, which is over the limit."""
         ...
@@ -53,6 +60,7 @@ class JobEntrance:
 
     def __init__(self, handler: AnyHandler, drafts: Drafts, *, prefix: str, limit: int) -> None:
         self.name = handler.name
+        self.queue = handler.queue
         self.limit = limit
         self._handler = handler
         self._received = drafts.received
@@ -77,6 +85,7 @@ class DocumentEntrance:
 
     def __init__(self, document: Document, drafts: Drafts, *, prefix: str) -> None:
         self.name = document.path
+        self.queue = ""
         self.limit = TURN_BYTES
         self._document = document
         self._drafts = drafts
@@ -126,22 +135,60 @@ class Reception:
             RegistrationError: a document has a path that the server needs.
         """
         self.dispatcher = dispatcher
+        self.forecast = Forecast(dispatcher)
+        self._engine = dispatcher.engine
+        self._full = Fullness(self.forecast, dispatcher.clock)
         self.entrances: Mapping[bytes, Entrance] = {path.encode(): entrance for path, entrance in _entrances(dispatcher)}
 
     def enter(self, entrance: Entrance, body: bytes, key: bytes, answered: Callable[[Answer], None], options: Options = PLAIN) -> None:
         """Take a body on. `answered` is called once, when its jobs are committed or refused; perhaps before this returns."""
+        if self._turns_away and (refusal := self.refusal(entrance, len(body), key, options)) is not None:
+            answered(self.forecast.answer_to(refusal))
+            return
         try:
             jobs = entrance.jobs(body, options)
             submission = Submission(jobs=jobs) if not key else _keyed(entrance, jobs, body, key, options)
             if options.on_conflict is not None:
                 submission = msgspec.structs.replace(submission, on_conflict=Conflict(options.on_conflict))
         except CabrankError as error:
-            answered(answer_to(error))
+            answered(self.forecast.answer_to(error))
             return
         if jobs:
-            self.dispatcher.enter(submission, lambda outcome: answered(_answer(entrance, submission, outcome)))
+            self.dispatcher.enter(submission, lambda outcome: answered(self._answer(entrance, submission, outcome)))
         else:
             answered(Answer(ACCEPTED, entrance.accepted(0, 0)))
+
+    def refusal(self, entrance: Entrance, size: int, key: bytes, options: Options = PLAIN) -> CabrankError | None:
+        """Why a body of so many bytes is not taken on, if that is known without a look at it."""
+        engine, queue = self._engine, entrance.queue
+        if engine.closed is not None:
+            return engine.closed
+        if queue in engine.shut:
+            return engine.shut[queue]
+        if key or options.unique is not None:  # its jobs may be there already
+            return None
+        return self._full.refusal(queue, size)
+
+    @property
+    def _turns_away(self) -> bool:
+        return self._engine.closed is not None or bool(self._engine.shut) or bool(self._full)
+
+    def _answer(self, entrance: Entrance, submission: Submission, outcome: Admission | CabrankError) -> Answer:
+        if isinstance(outcome, CabrankError):
+            return self.forecast.answer_to(outcome)
+        match outcome.verdict:
+            case Verdict.STORED:
+                return Answer(ACCEPTED, entrance.accepted(submission.jobs[0].id, len(submission.jobs)))
+            case Verdict.REPEATED | Verdict.UNIQUE:
+                return Answer(ACCEPTED, entrance.accepted(outcome.first_id, outcome.count))
+            case Verdict.KEY_REUSED:
+                return answer_to(KeyReused(submission.key))
+            case Verdict.FULL:
+                if len(submission.jobs) == 1:
+                    self._full.note(outcome.queue, size=len(submission.jobs[0].payload), bound=outcome.bound)
+                return self.forecast.answer_to(QueueFull(outcome.queue, outcome.bound, ADVICE))
+            case Verdict.NO_SPACE:
+                return self.forecast.answer_to(DiskFull(outcome.bound))
 
 
 def _entrances(dispatcher: Dispatcher) -> list[tuple[str, Entrance]]:
@@ -177,19 +224,3 @@ def checked_key(key: str) -> str:
     except SettingError as error:
         raise KeyUnusable(str(error)) from None
     return key
-
-
-def _answer(entrance: Entrance, submission: Submission, outcome: Admission | CabrankError) -> Answer:
-    if isinstance(outcome, CabrankError):
-        return answer_to(outcome)
-    match outcome.verdict:
-        case Verdict.STORED:
-            return Answer(ACCEPTED, entrance.accepted(submission.jobs[0].id, len(submission.jobs)))
-        case Verdict.REPEATED | Verdict.UNIQUE:
-            return Answer(ACCEPTED, entrance.accepted(outcome.first_id, outcome.count))
-        case Verdict.KEY_REUSED:
-            return answer_to(KeyReused(submission.key))
-        case Verdict.FULL:
-            return answer_to(QueueFull(outcome.queue, outcome.bound, "nothing was stored, send it again later"))
-        case Verdict.NO_SPACE:
-            return answer_to(DiskFull(outcome.bound))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from cabrank.server.problems import Answer, AnswerLate, answer_to
+from cabrank.server.problems import Answer, AnswerLate
 from cabrank.server.reception import ACCEPTED
 
 LATE_TICKS = 10  # seconds until a request whose turn does not come is answered 503; most clients wait 30
@@ -32,8 +32,9 @@ class Reply:
 class Replies:
     """The replies of one connection, first come first sent."""
 
-    def __init__(self, heads: Heads, fulfilled: Callable[[], None]) -> None:
+    def __init__(self, heads: Heads, fulfilled: Callable[[], None], answer_to: Callable[[Exception], Answer]) -> None:
         self._heads = heads
+        self._answer_to = answer_to
         self._fulfilled = fulfilled
         self._line: deque[Reply] = deque()
 
@@ -59,7 +60,7 @@ class Replies:
         """Answer those that have waited too long."""
         since = self._heads.tick - LATE_TICKS
         for reply in [reply for reply in self._line if reply.tick < since]:
-            reply(answer_to(AnswerLate()))
+            reply(self._answer_to(AnswerLate()))
 
     def drop(self) -> None:
         """Forget them: nobody is there to read them."""

@@ -17,12 +17,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from cabrank.admitting import accepted, answer
 from cabrank.app import AnyHandler
-from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import Options
 from cabrank.errors import CabrankError, PayloadInvalid, PayloadTooLarge
 from cabrank.job import digest_of
 from cabrank.server.lines import Chunk, Lines, TooLong
-from cabrank.server.problems import answer_to, problem_of
+from cabrank.server.problems import problem_of
+from cabrank.server.reception import Reception
 from cabrank.server.responses import response_of
 from cabrank.server.views import LineFailed, LineStored, StreamEnd
 from cabrank.stores.contract import Admission, Submission
@@ -95,12 +95,14 @@ class JobStream:
     the first line that is sent, so that who knows up to where it was acknowledged need not send all of them again.
     """
 
-    def __init__(self, handler: AnyHandler, dispatcher: Dispatcher, *, options: Options, digested: str, key: str, first_line: int) -> None:
+    def __init__(self, handler: AnyHandler, reception: Reception, *, options: Options, digested: str, key: str, first_line: int) -> None:
+        dispatcher = reception.dispatcher
         self._handler = handler
         self._dispatcher = dispatcher
         self._options = options
         self._digested = digested
         self._key = key
+        self._reception = reception
         bound = dispatcher.settings.bound_of(handler.queue, dispatcher.engine.store.capabilities.bound)
         most = max(1, min(KEYED_CHUNK if key else CHUNK, bound.jobs // 4))  # small enough to find room while others submit too
         self._lines = Lines(first=first_line, most=most, limit=dispatcher.settings.payload_limit, even=bool(key))
@@ -173,7 +175,7 @@ class JobStream:
     async def _speak(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._told.more.wait()
         if self._failure is not None and not self._told:
-            await response_of(answer_to(self._failure), closes=True)(scope, receive, send)
+            await response_of(self._reception.forecast.answer_to(self._failure), closes=True)(scope, receive, send)
             return
         durability = self._dispatcher.engine.handles.durability
         headers = [(b"content-type", b"application/x-ndjson"), (b"cabrank-durability", durability.encode())]

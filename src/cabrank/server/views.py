@@ -13,19 +13,30 @@ from cabrank.states import State
 from cabrank.stores.contract import JobRecord
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a 202 says beside ids with `?position=true`; of the first job, if they are many. Null is what cannot be known.
+
+    `position` is how many jobs start before it, `starts_in_s` in how many seconds it starts at the rate at which its queue is worked
+    off.
+    """
+
+    position: int | msgspec.UnsetType | None = msgspec.UNSET
+    starts_in_s: float | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Accepted(Placed, frozen=True):
     """The 202 to one job."""
 
     id: str
 
 
-class AcceptedAll(msgspec.Struct, frozen=True):
+class AcceptedAll(Placed, frozen=True):
     """The 202 to several jobs, in their order."""
 
     ids: list[str]
 
 
-class Batched(msgspec.Struct, frozen=True, omit_defaults=True):
+class Batched(Placed, frozen=True, omit_defaults=True):
     """The 202 to a batch: ids in the order of its payloads, null for those that are not stored; `errors` says what is wrong with them."""
 
     ids: list[str | None]

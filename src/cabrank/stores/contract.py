@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from cabrank.block import Block, Leases, granted
-from cabrank.job import Conflict, Job, Lease, Settlement
+from cabrank.job import LAST_PRIORITY, Conflict, Job, Lease, Settlement
 from cabrank.policy import Limit
 from cabrank.settings import Bound, Settings
 from cabrank.states import Cause, State
@@ -371,8 +371,11 @@ class Inspector(Protocol):
         """The jobs of each queue, counted. Cost: does not grow with the backlog."""
         ...
 
-    async def ready(self, queue: str, most: int) -> int:
-        """How many jobs of `queue` could be claimed now, counted up to `most`. Cost: grows with what is counted, 0.1 µs each."""
+    async def ready(self, queue: str, most: int, *, priority: int = LAST_PRIORITY) -> int:
+        """How many jobs of `queue` could be claimed now, of this priority and those before it, counted up to `most`.
+
+        Jobs of handlers with a limit are not counted. Cost: grows with what is counted, 0.1 µs each.
+        """
         ...
 
     async def standing(self, id: int) -> Standing | None:

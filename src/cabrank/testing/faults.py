@@ -12,7 +12,7 @@ import msgspec
 
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
-from cabrank.job import Settlement
+from cabrank.job import LAST_PRIORITY, Settlement
 from cabrank.stores.contract import (
     BROWSED,
     NOTHING_RETURNED,
@@ -169,9 +169,9 @@ class FaultyStore:
         """As the store, over the bad connection."""
         return await self._call(self._store.tally)
 
-    async def ready(self, queue: str, most: int) -> int:
+    async def ready(self, queue: str, most: int, *, priority: int = LAST_PRIORITY) -> int:
         """As the store, over the bad connection."""
-        return await self._call(lambda: self._store.ready(queue, most))
+        return await self._call(lambda: self._store.ready(queue, most, priority=priority))
 
     async def standing(self, id: int) -> Standing | None:
         """As the store, over the bad connection."""

@@ -79,10 +79,10 @@ class Line:
         """When the next job becomes ready by itself."""
         return self._later[0][0] if self._later else None
 
-    @property
-    def ready(self) -> int:
-        """How many jobs stand in line for a claim, cancelled ones included."""
-        return sum(map(len, self._ready)) + sum(len(block) - 1 for block in self._blocks.values())
+    def ready(self, priority: int) -> int:
+        """How many jobs of this priority and those before it stand in line for a claim, cancelled ones included."""
+        alike = sum(len(block) - 1 for block in self._blocks.values() if block.priority <= priority)
+        return sum(map(len, self._ready[: priority + 1])) + alike
 
     def oldest_at(self, waits: Callable[[Job], bool]) -> float | None:
         """Since when what is next of a priority has been ready, of those the first; from the first call on it looks at the time.

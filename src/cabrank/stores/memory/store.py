@@ -11,7 +11,7 @@ from random import Random
 from cabrank.block import Block, Leases, queues_of
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
-from cabrank.job import Job, Lease, Settlement
+from cabrank.job import LAST_PRIORITY, Job, Lease, Settlement
 from cabrank.policy import Limit
 from cabrank.settings import MEMORY_BOUND, Settings
 from cabrank.states import Cause, State, after
@@ -335,11 +335,11 @@ class MemoryStore:
         """See `Inspector.tally`."""
         return inspector.tally(self.ledger)
 
-    async def ready(self, queue: str, most: int) -> int:
+    async def ready(self, queue: str, most: int, *, priority: int = LAST_PRIORITY) -> int:
         """See `Inspector.ready`. Jobs that were cancelled and still stand in line are counted too."""
         line, now = self.ledger.line(queue), self.ledger.clock.now()
         line.promote(now)
-        return min(most, line.ready)
+        return min(most, line.ready(priority))
 
     async def standing(self, id: int) -> Standing | None:
         """See `Inspector.standing`."""

@@ -53,9 +53,9 @@ class Reader:
             for name, waiting, size, paused, running, dead, held in rows
         }
 
-    def ready(self, queue: str, most: int, now: float) -> int:
+    def ready(self, queue: str, most: int, now: float, priority: int) -> int:
         """See `Inspector.ready`."""
-        return int(str(self._connection.execute(sql.COUNT_READY, (queue, most, now)).get))
+        return int(str(self._connection.execute(sql.COUNT_READY, (queue, most, now, priority)).get))
 
     def standing(self, id: int, now: float) -> Standing | None:
         """See `Inspector.standing`. `now` is a moment of the monotonic clock."""

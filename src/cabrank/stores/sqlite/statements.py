@@ -242,12 +242,14 @@ where phase >= {DEAD} and phase = ?3 and job.queue = ?4 and job.id > ?1 and job.
 BROWSE_DONE = "select at, ids from done where last > ?"
 QUEUES = "select id, name from queue"
 FIND_DONE = "select at, ids, results from done where last >= ?1 and first <= ?1"
-# (queue, most, now): those that have become due since the last turn are ready too
+# (queue, most, now, priority): those that have become due since the last turn are ready too
 COUNT_READY = f"""
 select count(*) from (
-    select 1 from (select id from queue where name = ?1) as wanted join job on job.queue = wanted.id where phase = {READY}
+    select 1 from (select id from queue where name = ?1) as wanted join job on job.queue = wanted.id
+    where phase = {READY} and priority <= ?4
     union all
-    select 1 from (select id from queue where name = ?1) as wanted join job on job.queue = wanted.id where phase = {LATER} and due_at <= ?3
+    select 1 from (select id from queue where name = ?1) as wanted join job on job.queue = wanted.id
+    where phase = {LATER} and due_at <= ?3 and priority <= ?4
     limit ?2
 )
 """

@@ -16,7 +16,7 @@ import msgspec
 
 from cabrank.clock import Clock
 from cabrank.errors import NotEntered, StoreUnavailable, StoreUnusable, UsedAfterFork
-from cabrank.job import Settlement
+from cabrank.job import LAST_PRIORITY, Settlement
 from cabrank.settings import STORE_BOUND, Durability
 from cabrank.stores.contract import (
     BROWSED,
@@ -185,10 +185,10 @@ class SqliteStore:
         """See `Inspector.tally`."""
         return await self._ask().call(self._reading().tally)
 
-    async def ready(self, queue: str, most: int) -> int:
+    async def ready(self, queue: str, most: int, *, priority: int = LAST_PRIORITY) -> int:
         """See `Inspector.ready`."""
         reader, now = self._reading(), self._clock.now()
-        return await self._ask().call(lambda: reader.ready(queue, most, now))
+        return await self._ask().call(lambda: reader.ready(queue, most, now, priority))
 
     async def standing(self, id: int) -> Standing | None:
         """See `Inspector.standing`."""

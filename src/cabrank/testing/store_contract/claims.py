@@ -138,8 +138,10 @@ class ClaimContract(OpenedContract):
         assert await one.store.ready("nobody's", 10) == 0
         await clock.advance(5)
         assert await one.store.ready(QUEUE, 10) == 4
-        await one.claim(2)
-        assert await one.store.ready(QUEUE, 10) == 2
+        await one.submit(one.job(priority=2), one.job(priority=8))
+        assert [await one.store.ready(QUEUE, 10, priority=last) for last in (0, 2, 5, 8)] == [0, 1, 5, 6]
+        await one.claim(3)
+        assert [await one.store.ready(QUEUE, 10, priority=last) for last in (2, 5, 9)] == [0, 2, 3]
 
     async def test_a_due_time_that_has_passed_is_now(self, one: Opened, clock: FakeClock) -> None:
         past = one.job(due_at=clock.now() - 60)
