@@ -22,7 +22,7 @@ LATER = Order("later", (Act.RETURN,), 0.0)
 def _dispatcher(loop: SimulatedLoop, *, max_queue: int) -> Dispatcher:
     clock, rng = VirtualClock(loop), Random(1)
     store = FaultyStore(MemoryStore(clock), clock=clock, rng=rng, faults=Faults(latency_s=(WAY_S, WAY_S)), capabilities=SHARED)
-    settings = Settings(sweep_s=1000.0, max_queue=max_queue)  # no duty may help by chance
+    settings = Settings(sweep_s=1000.0, loop_block_s=0, max_queue=max_queue)  # no duty may help by chance
     return Dispatcher(app, store=store, settings=settings, clock=clock, rng=rng)
 
 
