@@ -183,7 +183,9 @@ async def test_a_400_is_never_taken_for_the_answer_to_an_earlier_request(served:
 async def test_a_broken_body_behind_a_waiting_request_ends_the_connection_after_its_answer(served: Served, store: FaultyStore) -> None:
     wire = await served.connect()
     with frozen(store):
-        await wire.send(post("/jobs/note", NOTE) + b"POST /jobs/note HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+        await wire.send(
+            post("/jobs/note", NOTE) + b"POST /jobs/note HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"
+        )
         await until(lambda: served.lane._last)
     assert (await wire.receive()).status == 202
     assert await wire.rest() == b""
@@ -191,9 +193,10 @@ async def test_a_broken_body_behind_a_waiting_request_ends_the_connection_after_
 
 async def test_a_broken_chunked_body_alone_ends_its_connection(served: Served) -> None:
     wire = await served.connect()
-    await wire.send(b"POST /jobs/note HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await wire.send(b"POST /jobs/note HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
     await until(lambda: served.ordinary == ["/jobs/note"])
-    await wire.send(b"nonsense\r\n")
+    answer = await wire.ask(b"nonsense\r\n")
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
     assert await wire.rest() == b""
     assert served.dispatcher.engine.counters.admitted == 0
 

@@ -51,7 +51,7 @@ class Access:
         """Whether a Host header names this server."""
         if host in self._hosts:
             return True
-        known = "*" in self._names or self._is_name(host.decode("latin-1"))
+        known = bool(host) and ("*" in self._names or self._is_name(host.decode("latin-1")))
         if known and len(self._hosts) < REMEMBERED_HOSTS:
             self._hosts.add(host)
         return known

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from httptools import HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -18,7 +18,8 @@ from uvicorn.server import ServerState
 
 from cabrank.errors import CabrankError
 from cabrank.server.access import Access
-from cabrank.server.pace import HEAD_LIMIT, HEADERS_LIMIT, URL_LIMIT, Crowd, Pace, Stage
+from cabrank.server.head import check_head, without_upgrade
+from cabrank.server.pace import HEADERS_LIMIT, URL_LIMIT, Crowd, Pace, Stage
 from cabrank.server.parameters import OPTION_HEADERS
 from cabrank.server.problems import JSON, HeadTooLarge, LineTooLong, RequestLate, RequestMalformed, TooManyConnections, answer_to
 from cabrank.server.reception import Entrance, Reception
@@ -63,6 +64,7 @@ class Lane(HttpToolsProtocol):
         self._heads = heads
         self._address = ""
         self._replies = Replies(heads, self._fulfilled, reception.forecast.answer_to)
+        self._again = b""  # the head of a request that asked for another protocol, to be read once more without that
         self._entering = False
         self._sending = False  # a `_send` is on its way
         self._last = False  # close when the replies are out
@@ -77,7 +79,8 @@ class Lane(HttpToolsProtocol):
         """Parse what came, then enter what is complete: outside of the parser, which would swallow an exception."""
         self._silent_ticks = 0
         self._pace.fresh = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._pace.stage is Stage.HEAD and self._pace.grows(len(data)) and not self.transport.is_closing():
             self._refuse(HeadTooLarge())
         if self._read:
@@ -89,6 +92,16 @@ class Lane(HttpToolsProtocol):
             self._send()
         if (len(self._replies) >= LINE_LIMIT or self.flow.write_paused) and not self.transport.is_closing():
             self.flow.pause_reading()
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:  # its head is behind us, and so far nobody has acted on it
+            head, self._again = self._again, b""
+            self.parser = HttpRequestParser(self)
+            self._parse(head + data[upgrade.args[0] :])
+        except HttpParserError:
+            self.send_400_response("")
 
     def on_message_begin(self) -> None:
         """Hold back what ASGI needs until it is known that ASGI is needed."""
@@ -126,6 +139,8 @@ class Lane(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request can be entered."""
         self._pace.stage = Stage.NONE
+        if self._again:
+            return
         if self._entrance is None:
             super().on_message_complete()
         else:
@@ -151,9 +166,14 @@ class Lane(HttpToolsProtocol):
         return length in range(min(entrance.limit, BODY_LIMIT) + 1)
 
     def _go_ordinary_way(self) -> None:
-        url, headers = self.url, self.headers
-        if sum([len(name) + len(value) for name, value in headers]) > HEAD_LIMIT:
-            raise self._refused(HeadTooLarge())
+        method, url, headers, version = self.parser.get_method(), self.url, self.headers, self.parser.get_http_version()
+        try:
+            check_head(method, url, headers, version=version, access=self._access)
+        except CabrankError as error:
+            raise self._refused(error) from None
+        if self.parser.should_upgrade():
+            self._again = without_upgrade(method, url, headers, version=version)
+            return
         self._pace.patient = url.partition(b"?")[0].endswith(b"/stream")
         super().on_message_begin()
         super().on_url(url)
@@ -234,6 +254,10 @@ class Lane(HttpToolsProtocol):
         elif self._owes:
             self._last = True
             self._deferred = None  # its body is what cannot be parsed
+        elif self._owes_ordinary and not self.pipeline and not self.cycle.response_started:
+            self.cycle.disconnected = True  # so that it is not answered twice
+            self.transport.write(self._heads.response(answer_to(refusal), closes=True))
+            self.transport.close()
         else:
             self.transport.close()
 

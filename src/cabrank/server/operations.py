@@ -45,6 +45,7 @@ POST_PROBLEMS = {
     415: "The body is compressed.",
     422: "The body is not what is taken here, `errors` says where; or its key came with another body. Nothing was stored.",
     429: "The queue is full. Nothing was stored; come again after `Retry-After` seconds.",
+    507: "The store's disk is full. Nothing was stored.",
     503: "The server stops, or its store does not answer: whether it was stored is unknown, send it again with the same key.",
 }
 BAD_PARAMETER = {400: "A parameter cannot be used."}
