@@ -84,6 +84,7 @@ class Committer:
         self._due: asyncio.TimerHandle | None = None
         self._soon: asyncio.TimerHandle | None = None
         self._in_flight = False
+        self._turned: asyncio.Future[None] | None = None  # done when a turn was answered, or was not
         self._sent: list[Offer] = []
         self._sent_slice: list[Sequence[Job]] = []
 
@@ -133,6 +134,20 @@ class Committer:
         """Return when the store has what `add` brought; such a store takes its turns without being waited for."""
         while self.pending.jobs and not self._finishing:
             await self._clock.sleep(0)
+
+    async def recorded(self) -> None:
+        """Return when the store has what came so far: jobs, and outcomes of runs. A store that does not answer is not waited for."""
+        last = self._number + bool(self.pending)
+        if self.pending:
+            self.tell()
+        while (self._number < last or (self._in_flight and self._number == last)) and not self._over() and self.failing_since is None:
+            self._turned = self._turned or asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._turned])
+
+    def _tell_turned(self) -> None:
+        turned, self._turned = self._turned, None
+        if turned is not None:
+            turned.set_result(None)
 
     def in_line(self, queue: str) -> bool:
         """Whether somebody waits for room in `queue` already."""
@@ -199,6 +214,8 @@ class Committer:
             self._in_flight, self._sent, self._sent_slice = False, [], []
             if turn is not None:
                 self._deliver(batch, turn)
+            self._tell_turned()
+        self._tell_turned()
         self._wake_when_due(None)
         if self._soon is not None:
             self._soon.cancel()
@@ -248,6 +265,7 @@ class Committer:
         if self.failing_since is None:
             self.failing_since = self._clock.monotonic()
         pause_s = self._rng.uniform(0, min(AGAIN_CAP_S, AGAIN_BASE_S * 2 ** min(failed, 16)))
+        self._tell_turned()
         if self._events:
             self._events.publish(TurnFailed(self._number, error, pause_s))
         if not self._abandoned:

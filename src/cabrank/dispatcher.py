@@ -15,7 +15,7 @@ from cabrank.app import App
 from cabrank.block import Leases, granted, queue_of
 from cabrank.clock import Clock
 from cabrank.errors import QueueDrained, StoreUnavailable, UsageError
-from cabrank.events import logger
+from cabrank.events import RunsCancelling, logger
 from cabrank.inject import Resources
 from cabrank.intake import Intake
 from cabrank.job import Lease
@@ -23,8 +23,8 @@ from cabrank.lookout import Lookout
 from cabrank.pauses import Pauses
 from cabrank.policy import RETURNED_NONE, Interrupted, Outcome
 from cabrank.pool import WorkerPool
-from cabrank.queue import RUNNING_IN, JobQueue
-from cabrank.root import STUBBORN_S, outlast
+from cabrank.queue import RUNNING_IN, WORKING_FOR, JobQueue
+from cabrank.root import STUBBORN_S, apart, outlast
 from cabrank.running import RunningJob
 from cabrank.settings import Kind, PerPool, PerQueue, Settings, Workers
 from cabrank.settling import settle
@@ -48,6 +48,8 @@ class Dispatcher(Intake):
     `max_queue` what waits, each one number for every queue or a mapping by queue. `overflow` says what a full queue does: `wait` (the
     default), `refuse`, `drop_oldest` or `drop_lowest`, for every queue or by queue.
     """
+
+    _stopping_apart: asyncio.Task[None] | None = None  # the stop that a job of its own asked for
 
     def __init__(
         self,
@@ -109,8 +111,16 @@ class Dispatcher(Intake):
         """Take nothing more on, let what runs finish within `grace_s` (default: the setting), hand the rest back, close the store.
 
         With a store in memory there is nobody to hand back to: what waits is run too, as far as the grace goes. A second call
-        waits for the first; with `grace_s=0` it ends the first one's grace.
+        waits for the first; with `grace_s=0` it ends the first one's grace. Awaited in a job of its own it returns at once, for that
+        job is part of what it would wait for: the stop goes on beside it.
         """
+        if WORKING_FOR.get() is self.engine.root:
+            self.engine.close_door()
+            self._stopping_apart = self._stopping_apart or apart(self._stop(grace_s), name="stop")
+        else:
+            await self._stop(grace_s)
+
+    async def _stop(self, grace_s: float | None) -> None:
         if grace_s == 0 and self._hurry is not None and not self._hurry.done():
             self._hurry.set_result(None)
         try:
@@ -247,8 +257,9 @@ class Dispatcher(Intake):
 
     def lose(self, fences: Sequence[tuple[int, int]]) -> None:
         """Stop the runs whose jobs were cancelled."""
-        for fence in fences:
-            any(pool.cancel(fence) for pool in self.pools.values())
+        told = [fence for fence in fences if any(pool.cancel(fence) for pool in self.pools.values())]
+        if told and self.engine.events:
+            self.engine.events.publish(RunsCancelling(told))
 
     # ------------------------------------------------------------------------------------------------------------ within
 
@@ -327,9 +338,11 @@ class Dispatcher(Intake):
         return None if lease.job.function is not None else self.app.handlers[lease.job.handler].timeout_s
 
     def _sweep(self) -> None:
-        if any(handler.timeout_s is not None for handler in self.app.handlers.values()):
-            for pool in self.pools.values():
+        timed = any(handler.timeout_s is not None for handler in self.app.handlers.values())
+        for pool in self.pools.values():
+            if timed:
                 pool.sweep()
+            pool.tell_of_stubborn()
 
     def _hand_back(self, pool: WorkerPool) -> None:
         """Give back what was claimed and has not started."""
@@ -338,8 +351,8 @@ class Dispatcher(Intake):
 
     def _check_outside(self, queues: Collection[str]) -> None:
         """Refuse to let a job wait for the end of its own queue."""
-        if asyncio.current_task() in self._staff.lives and RUNNING_IN.get() in queues:
-            raise UsageError("a job cannot await the end of its own queue: it would wait for itself")
+        if WORKING_FOR.get() is self.engine.root and RUNNING_IN.get() in queues:
+            raise UsageError("a job, or what it started, cannot await the end of its own queue: it would wait for itself")
 
     async def _nothing_left_of(self, queues: Collection[str], *, paused: str = "") -> None:
         """Wait until nothing of these queues waits or runs. `paused`: what to do about one that is paused, if that is an error."""
@@ -347,6 +360,7 @@ class Dispatcher(Intake):
             self.engine.check_running()
             await self.engine.progress(JOIN_POLL_S)
             self.engine.check_running()
+        await self.engine.committer.recorded()  # the store may have known before the handles here do
 
     async def _is_left(self, queues: Collection[str], *, paused: str = "") -> bool:
         if self.engine.committer.carries(queues) or any(self.pools[queue].busy for queue in queues):

@@ -50,7 +50,13 @@ class Engine:
         self.clock = clock
         self.events = Events()
         self.counters = Counters()
-        self.handles = Handles(store, lambda: self.committer.caught_up(), keep=store.capabilities.judges_room)  # noqa: PLW0108 -- it is made below
+        self.handles = Handles(  # the committer is made below
+            store,
+            lambda: self.committer.caught_up(),  # noqa: PLW0108
+            lambda: self.committer.recorded(),  # noqa: PLW0108
+            lambda: self.committer.wake(),  # noqa: PLW0108
+            keep=store.capabilities.judges_room,
+        )
         self.ids = Ids(store)
         self.committer = Committer(store, clock=clock, rng=rng, events=self.events, counters=self.counters, settled=self._settled)
         self.root = Root(name, on_failure=self._fail)
@@ -155,6 +161,7 @@ class Engine:
         assert self._stopped is not None  # noqa: S101 -- for the type checker
         self._over = True
         self._wake_progress()
+        self.handles.unasked.sum_up()
         self.committer.abandon(StoreUnavailable("the store did not answer in time for the stop: whether it was stored is unknown"))
         self.handles.fail(IntakeClosed("it was stopped before the job ended: ask for the job by its id once the store is open again"))
         self.root.cancel()
@@ -191,7 +198,7 @@ class Engine:
         self.closed = UsedAfterFork()
 
     def _settled(self, returned: Returned, settlements: Sequence[Settlement]) -> None:
-        self.handles.settled(returned, settlements)
+        self.handles.settled(returned, settlements, here=True)
         self._wake_progress()
 
     def _wake_progress(self) -> None:

@@ -59,6 +59,12 @@ class LeasesLost(msgspec.Struct, frozen=True):
     fences: Sequence[tuple[int, int]]
 
 
+class RunsCancelling(msgspec.Struct, frozen=True):
+    """Runs of this process, as (job id, run), were told to stop because their jobs were cancelled. What comes of them is settled later."""
+
+    fences: Sequence[tuple[int, int]]
+
+
 class TurnFailed(msgspec.Struct, frozen=True):
     """The store did not answer; the turn is sent again in `again_in_s`."""
 
@@ -67,7 +73,7 @@ class TurnFailed(msgspec.Struct, frozen=True):
     again_in_s: float
 
 
-Event = JobsAdmitted | JobsClaimed | JobsSettled | LeasesLost | TurnFailed
+Event = JobsAdmitted | RunsCancelling | JobsClaimed | JobsSettled | LeasesLost | TurnFailed
 Subscriber = Callable[[Event], None]
 
 

@@ -17,6 +17,7 @@ from cabrank.errors import JobCancelled, JobExpired, JobFailed, JobHeld, ResultG
 from cabrank.job import Settlement, text_id
 from cabrank.states import TRANSITIONS, UNFINISHED, Cause, State
 from cabrank.stores.contract import OVERFLOW, Inspector, JobRecord, Returned
+from cabrank.unasked import FAILURES, Unasked
 
 R = TypeVar("R")
 H = TypeVar("H")
@@ -62,8 +63,19 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
         await self._handles.caught_up()
         return (await self._handles.record(self.number)).state
 
+    async def cancelling(self) -> bool:
+        """Whether the job runs and was told to stop by a cancel.
+
+        Raises:
+            UnknownJob: it ended and is no longer kept.
+        """
+        return self._settlement is None and (await self._handles.record(self.number)).cancelling
+
     async def cancel(self) -> bool:
-        """Cancel the job. False: it had ended. A running one is asked to stop; whoever settles first wins."""
+        """Cancel the job. False: it had ended, or its handler has returned. A running one is asked to stop; whoever settles first wins.
+
+        A running job that was asked may still return, or fail; it does not wait for another try.
+        """
         return self._settlement is None and await self._handles.cancel(self.number)
 
     async def result(self, *, timeout_s: float | None = None) -> R:
@@ -84,6 +96,8 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
         if self._settlement is None:
             async with asyncio.timeout(timeout_s):
                 self._settlement = await self._handles.settlement(self)
+        if self._settlement.cause is not Cause.RETURNED:
+            self._handles.unasked.asked(self.number)
         return cast(R, _result_of(self.id, self._settlement, self._codec, bare=self._bare))
 
     def learn(self, settlement: Settlement) -> None:
@@ -106,12 +120,23 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
 class Handles:
     """The handles that still live, so that each learns its job's outcome when it is recorded."""
 
-    def __init__(self, store: Inspector, caught_up: Callable[[], Awaitable[None]], *, keep: bool = False) -> None:
+    def __init__(
+        self,
+        store: Inspector,
+        caught_up: Callable[[], Awaitable[None]],
+        recorded: Callable[[], Awaitable[None]] | None = None,
+        told: Callable[[], None] = lambda: None,
+        *,
+        keep: bool = False,
+    ) -> None:
         """`keep`: a handle lives as long as its job. That is cheaper than watching it die, where jobs are in memory too."""
         self.store = store
         self._keep = keep
         self.caught_up = caught_up
         """Waits until the store has all that was submitted: a job that found room at once goes there with the next turn."""
+        self._recorded = recorded or caught_up  # waits until the store also has the outcomes of the runs that have ended
+        self._told = told  # the store was told something that a turn brings here
+        self.unasked = Unasked()
         self.prefix = ""
         self.durability = ""
         self._live: dict[int, JobHandle[Any] | weakref.ref[JobHandle[Any]]] = {}
@@ -136,9 +161,9 @@ class Handles:
         """Forget the handle of a job that was not stored."""
         self._live.pop(number, None)
 
-    def settled(self, returned: Returned, settlements: Sequence[Settlement]) -> None:
-        """Tell the handles of jobs that have ended."""
-        if not self._live and not self._waiting:
+    def settled(self, returned: Returned, settlements: Sequence[Settlement], *, here: bool = False) -> None:
+        """Tell the handles of jobs that have ended. `here`: in this process, whose log says of failures."""
+        if not self._live and not self._waiting and not settlements:
             return
         for run, ids in returned.items():
             self._returned(run, ids)
@@ -153,6 +178,8 @@ class Handles:
                 handle = handle()
             if handle is not None:
                 handle.learn(settlement)
+            if here and settlement.cause in FAILURES:
+                self.unasked.failed(text_id(self.prefix, settlement.id), settlement, handle, awaited=settlement.id in self._waiting)
             self._tell(settlement)
 
     def _returned(self, run: int, ids: Sequence[int]) -> None:
@@ -182,6 +209,7 @@ class Handles:
         """Forget handles that nobody holds any more."""
         for number in [number for number, held in self._live.items() if isinstance(held, weakref.ref) and held() is None]:
             del self._live[number]
+        self.unasked.sum_up()
 
     def fail(self, error: Exception) -> None:
         """Tell everybody who waits, or will, that there will be no outcome from here."""
@@ -269,9 +297,10 @@ class Handles:
 
     async def cancel(self, number: int) -> bool:
         """Cancel a job. One that waited has ended with that, and no turn will tell its handles."""
-        await self.caught_up()
+        await self._recorded()
         cancelled = await self.store.cancel(number)
         if cancelled:
+            self._told()
             self._learn((await self.store.find([number])).values())
         return cancelled
 

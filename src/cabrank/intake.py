@@ -169,11 +169,13 @@ class Intake:
         bound = self.settings.most_at_once(handler.queue, self.engine.store.capabilities.bound)
         chunk = max(1, min(CHUNK, bound.jobs // 4))  # small enough to find room while others submit too
         blocks: list[range] = []
+        handles: JobHandles[Any] = JobHandles(blocks, self.engine.handles, codec=handler.codec, bare=self.drafts.is_bare(handler))
         before: asyncio.Future[Admission] | None = None
         source = iter(items)
         while batch := list(islice(source, chunk)):
             jobs = await self._drafted(handler, function, batch, options)
             blocks.append(range(first := first_id(jobs), first + len(jobs)))
+            self.engine.handles.unasked.bulk(blocks[-1], handles)
             for part in parts_of(jobs, bound):
                 submission, size = Submission(jobs=part), size_of(part)
                 committed = None if self._taken(submission, size) else self._offered(submission, size, patient=True)
@@ -182,7 +184,6 @@ class Intake:
                 before = committed
         if before is not None:
             accepted(await before, "", self.settings)
-        handles: JobHandles[Any] = JobHandles(blocks, self.engine.handles, codec=handler.codec, bare=self.drafts.is_bare(handler))
         return handles
 
     @overload

@@ -60,7 +60,7 @@ class WorkerPool:
         self._timeout_of = timeout_of
         self._freed = freed  # called when a worker can take jobs again without having reported one
         self._stubborn = stubborn  # called once for a run that does not stop
-        self._told: dict[int, Lease] = {}  # by the worker, what `stubborn` was called for
+        self._asked: list[tuple[Worker, Lease, float]] = []  # runs that were told to stop, each with the moment
         self._settling = 0
         self._workers: list[Worker] = []
         self._rank: deque[asyncio.Future[None]] = deque()
@@ -143,16 +143,23 @@ class WorkerPool:
             self._call_out(workers)
 
     def sweep(self) -> None:
-        """Stop the runs that have had their time; tell of those that do not stop."""
+        """Stop the runs that have had their time."""
         now = self._clock.monotonic()
         for worker in self._workers:
             lease = worker.lease
             timeout_s = None if lease is None else self._timeout_of(lease)
-            if lease is None or timeout_s is None or now - worker.began_at < timeout_s or worker.interrupt(TimedOut(timeout_s), lease):
-                continue
-            if now - worker.began_at >= timeout_s + STUBBORN_S and self._told.get(id(worker)) is not lease:
-                self._told[id(worker)] = lease
-                self._stubborn(lease)
+            if lease is not None and timeout_s is not None and now - worker.began_at >= timeout_s:
+                self._ask(worker, lease, TimedOut(timeout_s))
+
+    def tell_of_stubborn(self) -> None:
+        """Tell, once, of each run that was told to stop `STUBBORN_S` ago and has not. Cost: nothing where none was told."""
+        if self._asked:
+            since = self._clock.monotonic() - STUBBORN_S
+            asked = [(worker, lease, at) for worker, lease, at in self._asked if worker.lease is lease]
+            self._asked = [each for each in asked if each[2] > since]
+            for _, lease, at in asked:
+                if at <= since:
+                    self._stubborn(lease)
 
     def cancel(self, fence: tuple[int, int]) -> bool:
         """Stop one run, or take it out of the queue before it starts. False: it is not here any more."""
@@ -163,7 +170,7 @@ class WorkerPool:
         for worker in self._workers:
             running = worker.lease
             if running is not None and (running.job.id, running.run) == fence:
-                return worker.interrupt(FINISHED, running)
+                return self._ask(worker, running, FINISHED)
         return False
 
     def close(self) -> list[Lease]:
@@ -178,6 +185,12 @@ class WorkerPool:
         """Ask everything that runs to stop and be handed back."""
         for worker in self._workers:
             worker.interrupt(STOPPED)
+
+    def _ask(self, worker: Worker, lease: Lease, outcome: Outcome) -> bool:
+        asked = worker.interrupt(outcome, lease)
+        if asked:
+            self._asked.append((worker, lease, self._clock.monotonic()))
+        return asked
 
     async def _work(self, worker: Worker) -> None:
         try:

@@ -16,6 +16,9 @@ SMOOTHING = 0.2  # weight of the newest measurement of the run time
 RUNNING_IN: ContextVar[str] = ContextVar("cabrank_running_in", default="")
 """The queue whose worker runs this code; empty outside of a job."""
 
+WORKING_FOR: ContextVar[object] = ContextVar("cabrank_working_for", default=None)
+"""The root of the dispatcher whose worker runs this code; None outside of a job. What a job starts has it too."""
+
 
 class JobQueue:
     """Leases in the order in which they were claimed; they start in this order.

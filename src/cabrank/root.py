@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context
 from typing import Any
 
 STUBBORN_S = 5.0  # what does not end within this of being told to is said not to, and at a stop left behind
@@ -26,7 +27,7 @@ class Root:
     async def open(self) -> None:
         """Start the root task and wait until children can be started."""
         up = asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._hold(up), name=self._name)  # the one permitted create_task
+        self._task = asyncio.get_running_loop().create_task(self._hold(up), name=self._name)  # this and `apart` are the permitted ones
         await up.wait()
 
     def start(self, child: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
@@ -70,6 +71,11 @@ class Root:
             pass  # `_ended` has told
         finally:
             self._group = None
+
+
+def apart(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+    """Run what ends a root, and so cannot live in it. Whoever calls this keeps what is returned."""
+    return asyncio.get_running_loop().create_task(work, name=name, context=Context())
 
 
 async def outlast(futures: Sequence[asyncio.Future[Any]], *, timeout_s: float | None = None) -> None:

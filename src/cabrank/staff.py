@@ -11,7 +11,7 @@ from typing import assert_never
 from cabrank.errors import UsageError
 from cabrank.events import Counters
 from cabrank.pool import WorkerPool
-from cabrank.queue import RUNNING_IN
+from cabrank.queue import RUNNING_IN, WORKING_FOR
 from cabrank.root import Root
 from cabrank.settings import Kind, Settings, Workers, check_workers
 from cabrank.sizing import READY_LIMIT, Load, Sizer
@@ -121,6 +121,7 @@ class Staff:
     def _take_on(self, queue: str, workers: int) -> None:
         context = contextvars.copy_context()
         context.run(RUNNING_IN.set, queue)
+        context.run(WORKING_FOR.set, self._root)
         for _ in range(workers):
             self._taken_on += 1
             work = self._pools[queue].add(self._spawn(self._kinds[queue], self._calls, context))

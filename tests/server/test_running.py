@@ -36,6 +36,29 @@ async def test_what_runs_is_shown_with_its_stack() -> None:
         assert (await served.ask(get("/running"))).json() == {"jobs": []}
 
 
+async def test_a_run_that_was_told_to_stop_and_has_not_is_seen() -> None:
+    app, started, go = cabrank.App(), asyncio.Event(), asyncio.Event()
+
+    @app.job
+    async def stubborn() -> None:
+        started.set()
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async with serving(app) as served:
+        id = (await served.ask(post("/jobs/stubborn", b""))).json()["id"]
+        await started.wait()
+        assert "cancelling" not in (await served.ask(get(f"/jobs/{id}"))).json()
+        await served.dispatcher.handle(id).cancel()
+        job = (await served.ask(get(f"/jobs/{id}"))).json()
+        assert (job["state"], job["cancelling"]) == ("running", True)
+        go.set()
+        assert (await served.ask(get(f"/jobs/{id}?wait_s=60"))).json()["state"] == "done"
+
+
 async def test_it_takes_no_parameters_and_asks_for_the_token() -> None:
     token = "".join(Random(1).choices("abcdefghij", k=32))
     async with serving(cabrank.App()) as served:

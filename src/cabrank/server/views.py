@@ -80,7 +80,10 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`GET /jobs/{id}`. Null is what is not known of a finished job any more; what says nothing is left out."""
+    """`GET /jobs/{id}`. Null is what is not known of a finished job any more; what says nothing is left out.
+
+    `cancelling`: it runs, and was told to stop.
+    """
 
     id: str
     handler: str | None
@@ -96,6 +99,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: Sequence[str] = ()
     reason: str = ""
     error: str = ""
+    cancelling: bool = False
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -151,5 +155,6 @@ def job_view(record: JobRecord, prefix: str) -> JobView:
         tags=record.tags,
         reason=record.reason,
         error=record.error,
+        cancelling=record.cancelling,
         result=msgspec.Raw(record.result or b"null") if record.state is State.DONE else msgspec.UNSET,
     )

@@ -281,7 +281,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     `created_at` is the moment when it was stored, `started_at` when its last run began, `changed_at` that of its last change of state:
     each where the store keeps it, else 0. `result` is JSON; `value` is the
-    result itself where it never left the process.
+    result itself where it never left the process. `cancelling`: it runs, and its holder was or will be told to stop it.
     """
 
     id: int
@@ -301,6 +301,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     result: bytes | None = None
     value: object = None
+    cancelling: bool = False
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -124,7 +124,8 @@ def _record(ledger: Ledger, id: int) -> JobRecord | None:
         return _kept(ledger, id)
     if isinstance(row, Run):
         lease = row.lease
-        return _describe(lease.job, State.RUNNING, run=lease.run, failures=lease.failures, crashes=lease.crashes)
+        described = _describe(lease.job, State.RUNNING, run=lease.run, failures=lease.failures, crashes=lease.crashes)
+        return msgspec.structs.replace(described, cancelling=True) if id in ledger.cancelling else described
     job, state, at = (row, State.WAITING, 0.0) if isinstance(row, Job) else (row.job, row.state, row.at)
     return _describe(
         job, state, run=past.run, failures=past.failures, crashes=past.crashes, reason=past.reason, error=past.error, changed_at=at

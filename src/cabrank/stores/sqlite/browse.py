@@ -92,6 +92,7 @@ def record_of(
     tags: str,
     reason: str,
     error: str,
+    cancelling: int,
 ) -> JobRecord:
     """A row of `RECORD` as the contract has it."""
     return JobRecord(
@@ -110,4 +111,5 @@ def record_of(
         tags=msgspec.json.decode(tags, type=tuple[str, ...]),
         reason=reason,
         error=error,
+        cancelling=bool(cancelling),
     )

@@ -214,7 +214,8 @@ PAUSE = "update queue set paused = ? where id = ?"
 RECORD = """
 select job.id, handler.name, queue.name, phase, run, failures, crashes, priority, due_at,
        created_at, started_at, max(created_at, started_at, changed_at, coalesce(note.at, 0)),
-       coalesce(tags, '[]'), coalesce(note.reason, ''), coalesce(note.error, '')
+       coalesce(tags, '[]'), coalesce(note.reason, ''), coalesce(note.error, ''),
+       exists(select 1 from cancelling where cancelling.id = job.id)
 """
 KNOWN = "cross join handler on handler.id = job.handler cross join queue on queue.id = job.queue left join note on note.id = job.id"
 FIND = f"{RECORD} from job {KNOWN} where job.id in carray(?)"
