@@ -137,6 +137,7 @@ class Committer:
 
     async def recorded(self) -> None:
         """Return when the store has what came so far: jobs, and outcomes of runs. A store that does not answer is not waited for."""
+        await self._clock.sleep(0)  # what other threads have brought lands
         last = self._number + bool(self.pending)
         if self.pending:
             self.tell()
