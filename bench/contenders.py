@@ -1,13 +1,13 @@
-"""Who runs jobs in the process: cabrank's ways, and what Python programs use today. Each returns when all jobs have run."""
+"""Who runs coroutines in the process: cabrank's ways, and what Python programs use today. Each returns when all jobs have run."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
+import aiojobs
 import anyio
 
 import cabrank
@@ -17,8 +17,24 @@ Call = Callable[[int], None]
 ROOM = 10_000  # jobs that may wait, wherever there is a bound
 HUNDRED = 100
 
+app = cabrank.App()
+RETRY = cabrank.Retry(attempts=5)
+
+
+class Job(NamedTuple):
+    """One kind of job: as a coroutine function, as a handler with a retry policy, and as a plain function if it can be one."""
+
+    title: str
+    work: Work
+    handler: Any
+    call: Call | None
+
 
 async def noop(number: int) -> None:
+    """Nothing."""
+
+
+def call_noop(number: int) -> None:
     """Nothing."""
 
 
@@ -34,51 +50,72 @@ async def microsecond(number: int) -> None:
     sum(range(HUNDRED))
 
 
+def call_microsecond(number: int) -> None:
+    """About 1 µs of work."""
+    del number
+    sum(range(HUNDRED))
+
+
 async def sleeps(number: int) -> None:
     """Waits for 10 ms."""
     del number
     await asyncio.sleep(0.01)
 
 
-def thread_noop(number: int) -> None:
-    """Nothing."""
+NOOP = Job("no-op", noop, app.job(retry=RETRY)(noop), call_noop)
+SUSPENDS = Job("suspends once", suspends, app.job(retry=RETRY)(suspends), None)
+MICROSECOND = Job("about 1 µs", microsecond, app.job(retry=RETRY)(microsecond), call_microsecond)
+SLEEPS = Job("sleeps 10 ms", sleeps, app.job(retry=RETRY)(sleeps), None)
 
 
-def thread_sleeps(number: int) -> None:
-    """Blocks its thread for 1 ms."""
-    del number
-    time.sleep(0.001)
+def dispatcher(workers: int, room: int = ROOM) -> cabrank.Dispatcher:
+    """One with a bound, and with events that somebody listens to."""
+    made = cabrank.Dispatcher(app, store="memory://", max_workers=workers, max_queue=room)
+    made.engine.events.subscribe(lambda _: None)
+    return made
 
 
-def _open(workers: int) -> cabrank.Dispatcher:
-    """With a bound, and with events that somebody listens to."""
-    dispatcher = cabrank.Dispatcher(store="memory://", max_workers=workers, max_queue=ROOM)
-    dispatcher.engine.events.subscribe(lambda _: None)
-    return dispatcher
+async def submit_many(job: Job, jobs: int, workers: int) -> float:
+    """A handler with a retry policy, in bulk."""
+    return await _in_bulk(job.handler, jobs, workers)
 
 
-async def submit_many(work: Work | Call, jobs: int, workers: int) -> float:
-    """Cabrank, in bulk."""
-    async with _open(workers) as dispatcher:
+async def submit_many_bare(job: Job, jobs: int, workers: int) -> float:
+    """A function that no app registered, in bulk."""
+    return await _in_bulk(job.work, jobs, workers)
+
+
+async def submit(job: Job, jobs: int, workers: int) -> float:
+    """A handler with a retry policy, one by one, each with its handle."""
+    return await _one_by_one(job.handler, jobs, workers)
+
+
+async def submit_bare(job: Job, jobs: int, workers: int) -> float:
+    """A function that no app registered, one by one, each with its handle."""
+    return await _one_by_one(job.work, jobs, workers)
+
+
+async def _in_bulk(function: Any, jobs: int, workers: int) -> float:
+    async with dispatcher(workers) as ours:
         began = time.perf_counter()
-        await dispatcher.submit_many(work, range(jobs))
-        await dispatcher.join()
+        await ours.submit_many(function, range(jobs))
+        await ours.join()
         return time.perf_counter() - began
 
 
-async def submit(work: Work | Call, jobs: int, workers: int) -> float:
-    """Cabrank, one by one, each with its handle."""
-    async with _open(workers) as dispatcher:
+async def _one_by_one(function: Any, jobs: int, workers: int) -> float:
+    async with dispatcher(workers) as ours:
         began = time.perf_counter()
         for number in range(jobs):
-            await dispatcher.submit(work, number)
-        await dispatcher.join()
+            await ours.submit(function, number)
+        await ours.join()
         return time.perf_counter() - began
 
 
-async def queue_workers(work: Work, jobs: int, workers: int) -> float:
+async def queue_workers(job: Job, jobs: int, workers: int) -> float:
     """Workers on an `asyncio.Queue`."""
     queue: asyncio.Queue[int] = asyncio.Queue(ROOM)
+    work = job.work
 
     async def worker() -> None:
         while True:
@@ -100,9 +137,10 @@ async def queue_workers(work: Work, jobs: int, workers: int) -> float:
     return took_s
 
 
-async def semaphore(work: Work, jobs: int, workers: int) -> float:
+async def semaphore(job: Job, jobs: int, workers: int) -> float:
     """A task for each job, behind a semaphore."""
     free = asyncio.Semaphore(workers)
+    work = job.work
 
     async def run(number: int) -> None:
         try:
@@ -118,14 +156,23 @@ async def semaphore(work: Work, jobs: int, workers: int) -> float:
     return time.perf_counter() - began
 
 
-async def streams(work: Work, jobs: int, workers: int) -> float:
+async def scheduler(job: Job, jobs: int, workers: int) -> float:
+    """`aiojobs`, with its limit and its bound."""
+    began = time.perf_counter()
+    async with aiojobs.Scheduler(limit=workers, pending_limit=ROOM) as jobs_of:
+        for number in range(jobs):
+            await jobs_of.spawn(job.work(number))
+    return time.perf_counter() - began
+
+
+async def streams(job: Job, jobs: int, workers: int) -> float:
     """Workers on an anyio memory stream."""
     send, receive = anyio.create_memory_object_stream[int](ROOM)
 
     async def worker() -> None:
         async with receive.clone() as mine:
             async for number in mine:
-                await work(number)
+                await job.work(number)
 
     began = time.perf_counter()
     async with anyio.create_task_group() as group:
@@ -136,27 +183,6 @@ async def streams(work: Work, jobs: int, workers: int) -> float:
                 await send.send(number)
     receive.close()
     return time.perf_counter() - began
-
-
-async def executor(call: Call, jobs: int, workers: int) -> float:
-    """`ThreadPoolExecutor`, from submit to result, its threads started before."""
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(time.sleep, [0.001] * workers))
-        began = time.perf_counter()
-        for future in [pool.submit(call, number) for number in range(jobs)]:
-            future.result()
-        return time.perf_counter() - began
-
-
-async def submit_results(call: Call, jobs: int, workers: int) -> float:
-    """Cabrank's threads, from submit to result."""
-    async with cabrank.Dispatcher(store="memory://", max_workers=workers, max_queue=jobs) as dispatcher:
-        for handle in [await dispatcher.submit(call, number) for number in range(workers)]:
-            await handle.result()
-        began = time.perf_counter()
-        for handle in [await dispatcher.submit(call, number) for number in range(jobs)]:
-            await handle.result()
-        return time.perf_counter() - began
 
 
 async def start_latencies(begin: Callable[[asyncio.Future[float]], Awaitable[None]], count: int) -> list[float]:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import resource
-import shutil
+import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,23 +21,35 @@ import uvloop
 
 import cabrank
 from bench import contenders as who
-from bench.contender import ROOT
-from bench.figures import spread
+from bench import threaded
+from bench.figures import Spread, spread
+from bench.go_programs import GoPrograms
+from bench.machine import commit, processor, version
 from bench.report import Grid, markdown, ranged
 from bench.svg import bars
 
-Way = Callable[[Any, int, int], Coroutine[Any, Any, float]]
 MILLION = 1_000_000
+Run = Callable[[Any, int, int], Coroutine[Any, Any, float]]
+QUEUE, EXECUTOR, GO = "asyncio.Queue workers", "ThreadPoolExecutor", "Go original"
+MANY, ONE = "cabrank submit_many", "cabrank submit"
+OURS, OUR_EXECUTOR = "cabrank threads", "cabrank DispatcherExecutor"
+
+
+class Way(NamedTuple):
+    """How a contender runs jobs, and which share of a case's jobs it is given: slow ones would take minutes for all."""
+
+    run: Run
+    share: float = 1.0
 
 
 class Case(NamedTuple):
-    """One kind of job on so many workers; `share` of the jobs of a run. Ratios are to the contender named `against`."""
+    """One kind of job on so many workers. Ratios are to the contender named `against`."""
 
     title: str
-    work: Any
+    job: Any
     workers: int
-    share: float
-    ways: dict[str, Way]
+    jobs: int
+    ways: Mapping[str, Way]
     against: str
 
 
@@ -50,81 +60,117 @@ class Sample(NamedTuple):
     cpu_us: float
 
 
-ASYNC: dict[str, Way] = {
-    "cabrank submit_many": who.submit_many,
-    "cabrank submit": who.submit,
-    "asyncio.Queue workers": who.queue_workers,
-    "task + semaphore": who.semaphore,
-    "anyio streams": who.streams,
-}
-SHORT = {name: ASYNC[name] for name in ("cabrank submit_many", "asyncio.Queue workers")}
-THREADS: dict[str, Way] = {"cabrank threads": who.submit_results, "ThreadPoolExecutor": who.executor}
-QUEUE, EXECUTOR = "asyncio.Queue workers", "ThreadPoolExecutor"
-CASES = [
-    Case("no-op, 8 workers", who.noop, 8, 1, ASYNC, QUEUE),
-    Case("no-op, 100 workers", who.noop, 100, 1, ASYNC, QUEUE),
-    Case("no-op, 1,000 workers", who.noop, 1000, 1, ASYNC, QUEUE),
-    Case("about 1 µs, 100 workers", who.microsecond, 100, 0.5, ASYNC, QUEUE),
-    Case("suspends once, 100 workers", who.suspends, 100, 0.5, ASYNC, QUEUE),
-    Case("sleeps 10 ms, 1,000 workers", who.sleeps, 1000, 0.1, SHORT, QUEUE),
-    Case("threads: no-op, 8 threads", who.thread_noop, 8, 0.02, THREADS, EXECUTOR),
-    Case("threads: no-op, 100 threads", who.thread_noop, 100, 0.02, THREADS, EXECUTOR),
-    Case("threads: sleeps 1 ms, 8 threads", who.thread_sleeps, 8, 0.005, THREADS, EXECUTOR),
-    Case("threads: sleeps 1 ms, 100 threads", who.thread_sleeps, 100, 0.02, THREADS, EXECUTOR),
-]
 Samples = dict[tuple[str, str], list[Sample]]
+COROUTINES = {
+    MANY: Way(who.submit_many),
+    ONE: Way(who.submit),
+    f"{MANY}, no app": Way(who.submit_many_bare),
+    f"{ONE}, no app": Way(who.submit_bare),
+    QUEUE: Way(who.queue_workers),
+    "task + semaphore": Way(who.semaphore, 0.3),
+    "aiojobs": Way(who.scheduler, 0.1),
+    "anyio streams": Way(who.streams, 0.1),
+}
+SHORT = {name: COROUTINES[name] for name in (MANY, QUEUE)}
+CALLS = {EXECUTOR: Way(threaded.pool_of, 0.1)}
+THREADS = {
+    OURS: Way(threaded.submit_results),
+    OUR_EXECUTOR: Way(threaded.our_executor),
+    EXECUTOR: Way(threaded.executor),
+    "threads, no pool": Way(threaded.alone),
+}
 
 
-def measure(way: Way, case: Case, jobs: int) -> Sample:
-    """One run in this process."""
-    count = max(1, int(jobs * case.share))
+def _cases() -> list[Case]:
+    sizes = (8, 100, 1_000)
+    cases: list[Case] = []
+    for job in (who.NOOP, who.MICROSECOND, who.SUSPENDS):
+        ways = COROUTINES if job.call is None else COROUTINES | CALLS
+        cases += [Case(f"{job.title}, {size:,} workers", job, size, MILLION, ways, QUEUE) for size in sizes]
+    cases.append(Case("sleeps 10 ms, 1,000 workers, 100,000 jobs", who.SLEEPS, 1_000, 100_000, SHORT, QUEUE))
+    for title, call, size, jobs in (
+        ("no-op", threaded.noop, 8, 50_000),
+        ("no-op", threaded.noop, 100, 50_000),
+        ("sleeps 1 ms", threaded.sleeps, 8, 5_000),
+        ("sleeps 1 ms", threaded.sleeps, 100, 30_000),
+    ):
+        cases.append(Case(f"threads: {title}, {size} threads", call, size, jobs, THREADS, EXECUTOR))
+    return cases
+
+
+CASES = _cases()
+PLOTS = ("no-op, 100 workers", "suspends once, 100 workers", "threads: no-op, 8 threads", "threads: sleeps 1 ms, 100 threads")
+
+
+def measure(way: Way, case: Case, part: float) -> Sample:
+    """One run in this process, of a part of the case's jobs."""
+    count = max(case.workers, int(case.jobs * way.share * part))
     gc.collect()
     began = time.process_time()
-    took_s = uvloop.run(way(case.work, count, case.workers))
+    took_s = uvloop.run(way.run(case.job, count, case.workers))
     return Sample(count / took_s, (time.process_time() - began) / count * 1e6)
 
 
-def go_program(folder: str) -> str | None:
-    """The Go original, compiled with defaults; None where there is no Go."""
-    beside = Path(sys.executable).with_name("go")
-    go = str(beside) if beside.exists() else shutil.which("go")
-    if go is None:
-        return None
-    program = str(Path(folder) / "dispatch")
-    subprocess.run([go, "build", "-o", program, "./dispatch"], cwd=ROOT / "bench" / "go", check=True)
-    return program
-
-
-def measure_go(program: str, mode: str, case: Case, jobs: int) -> Sample:
-    """One run of the Go program."""
-    command = [program, "-mode", mode, "-jobs", str(jobs), "-workers", str(case.workers)]
-    taken = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return Sample(jobs / (int(taken) / 1e9), 0.0)
-
-
-def run_round(samples: Samples, jobs: int, go: str | None) -> None:
+def run_round(samples: Samples, cases: Sequence[Case], part: float, go: GoPrograms) -> None:
     """Every contender of every case once."""
-    for case in CASES:
+    for case in cases:
+        whole = case.job is who.SLEEPS  # what is asked for is a time for so many
         for name, way in case.ways.items():
-            samples.setdefault((case.title, name), []).append(measure(way, case, jobs))
-        for mode in ("original", "range") if go is not None and case.work is who.noop else ():
-            samples.setdefault((case.title, f"Go {mode}"), []).append(measure_go(str(go), mode, case, jobs))
+            samples.setdefault((case.title, name), []).append(measure(way, case, 1.0 if whole else part))
+        for name in go.commands if case.job is who.NOOP else ():
+            rate = go.rate(name, int(case.jobs * part), case.workers)
+            samples.setdefault((case.title, name), []).append(Sample(rate, 0.0))
 
 
-def grids(samples: Samples) -> list[Grid]:
+def ratio(samples: Samples, title: str, name: str, against: str) -> Spread:
+    """How many times as fast, within each round."""
+    pairs = zip(samples[title, name], samples[title, against], strict=True)
+    return spread(one.rate / other.rate for one, other in pairs)
+
+
+def grids(samples: Samples, cases: Sequence[Case]) -> list[Grid]:
     """A table for each case."""
     tables: list[Grid] = []
-    for case in CASES:
-        base = samples[case.title, case.against]
+    for case in cases:
         lines: list[Sequence[str]] = []
         for (title, name), its in samples.items():
             if title == case.title:
-                ratio = spread(one.rate / other.rate for one, other in zip(its, base, strict=True))
                 cpu = statistics.median(one.cpu_us for one in its)
                 rates = ranged(spread(one.rate for one in its), ",.0f")
-                lines.append((name, rates, ranged(ratio, ".2f"), f"{cpu:.2f}" if cpu else "-"))
+                times = ranged(ratio(samples, title, name, case.against), ".2f")
+                lines.append((name, rates, times, f"{cpu:.2f}" if cpu else "-"))
         tables.append(Grid(case.title, ("contender", "jobs/s", f"x {case.against}", "CPU µs/job"), lines))
     return tables
+
+
+def musts(samples: Samples) -> Grid:
+    """What was asked for, and what this run reached."""
+    lines: list[Sequence[str]] = []
+
+    def must(what: str, title: str, name: str, against: str, least: float) -> None:
+        if (title, name) in samples and (title, against) in samples:
+            found = ratio(samples, title, name, against)
+            lines.append((f"{what}: ≥ {least:g} x {against}", f"{ranged(found, '.2f')} x", _met(found.median >= least)))
+
+    for against in (GO, QUEUE):
+        must("no-op, `submit_many`, 100 workers", "no-op, 100 workers", MANY, against, 2)
+        must("no-op, `submit` with its handle, 100 workers", "no-op, 100 workers", ONE, against, 0.7)
+    must("suspends once, 100 workers", "suspends once, 100 workers", MANY, QUEUE, 1.2)
+    for case in CASES:
+        if case.against == EXECUTOR:
+            for name in (OURS, OUR_EXECUTOR):
+                must(f"{case.title}, {name.removeprefix('cabrank ')}", case.title, name, EXECUTOR, 2)
+        if case.job is who.SLEEPS and (case.title, MANY) in samples:
+            took = spread(case.jobs / one.rate for one in samples[case.title, MANY])
+            lines.append(
+                ("100,000 jobs of `sleep(10 ms)` on 1,000 workers: ≤ 1.08 s", f"{ranged(took, '.2f')} s", _met(took.median <= 1.08))
+            )
+            must("the same", case.title, MANY, QUEUE, 1)
+    return Grid("What was asked for", ("must", "reached", "met"), lines)
+
+
+def _met(met: bool) -> str:  # noqa: FBT001 -- a fact
+    return "yes" if met else "no"
 
 
 async def latency(count: int) -> str:
@@ -137,6 +183,7 @@ async def latency(count: int) -> str:
         async def submit(started: asyncio.Future[float]) -> None:
             await dispatcher.submit(begins, started)
 
+        await who.start_latencies(submit, count // 10)
         ours = sorted(await who.start_latencies(submit, count))
     queue: asyncio.Queue[asyncio.Future[float]] = asyncio.Queue()
 
@@ -146,29 +193,20 @@ async def latency(count: int) -> str:
 
     async with asyncio.TaskGroup() as group:
         one = group.create_task(worker())
+        await who.start_latencies(queue.put, count // 10)
         theirs = sorted(await who.start_latencies(queue.put, count))
         one.cancel()
     said = [f"p50 {its[count // 2] * 1e6:.0f} µs, p99 {its[count * 99 // 100] * 1e6:.0f} µs" for its in (ours, theirs)]
-    return f"Start latency of an idle pool: cabrank {said[0]}; asyncio.Queue worker {said[1]}."
+    return f"Start latency of an idle pool, {count:,} submits: cabrank {said[0]}; asyncio.Queue worker {said[1]}."
 
 
-def resident() -> int:
-    """The resident size of this process in bytes."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
-
-
-async def growth(jobs: int) -> str:
-    """Resident size before and after so many submits as fast as they go into a full queue."""
-    async with cabrank.Dispatcher(max_workers=1, max_queue=1_000) as dispatcher:
-        sizes: list[int] = []
-        for _ in range(10):
-            for number in range(jobs // 10):
-                await dispatcher.submit(who.noop, number)
-            sizes.append(resident())
-        await dispatcher.join()
-    grown = (sizes[-1] - sizes[0]) / 2**20
-    return f"{jobs:,} submits as fast as they go into a queue of 1,000: resident size {grown:+.1f} MiB from the first tenth to the last."
+def blocking(rounds: int, jobs: int) -> Grid:
+    """What a submit costs threads that have no event loop."""
+    lines: list[Sequence[str]] = []
+    for threads in (1, 8):
+        rates = spread(jobs / threaded.blocking(who.NOOP, jobs, threads) for _ in range(rounds))
+        lines.append((f"{threads}", ranged(rates, ",.0f")))
+    return Grid("`cabrank.blocking`: `submit` of no-op coroutines in memory", ("threads that submit", "submits/s"), lines)
 
 
 def main() -> int:
@@ -176,32 +214,48 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=MILLION, help="no-op jobs of a run; other cases take a share")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--markdown", type=Path, help="write the page of the docs there, and a plot beside it")
+    parser.add_argument("--only", default="", help="cases whose title begins so")
+    parser.add_argument("--markdown", type=Path, help="write the page of the docs there, and plots beside it")
     options = parser.parse_args()
     samples: Samples = {}
+    cases = [case for case in CASES if case.title.startswith(options.only)]
+    load = f"load average before {os.getloadavg()[0]:.1f}"
     with tempfile.TemporaryDirectory() as folder:
-        go = go_program(folder)
+        go = GoPrograms(Path(folder))
         for number in range(options.rounds):
-            run_round(samples, options.jobs, go)
+            run_round(samples, cases, options.jobs / MILLION, go)
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-    facts = [uvloop.run(latency(10_000)), uvloop.run(growth(options.jobs))]
-    tables = grids(samples)
+    facts = [f"Not here: {missing}." for missing in go.missing]
+    tables = [musts(samples), *grids(samples, cases)]
+    if not options.only:
+        facts.append(uvloop.run(latency(10_000)))
+        tables.append(blocking(options.rounds, options.jobs // 20))
     text = "\n\n".join([*facts, *(f"## {grid.title}\n\n{markdown(grid)}" for grid in tables)])
     print(text)
     if options.markdown is not None:
-        write(options.markdown, text, samples, f"{options.rounds} rounds of {options.jobs:,} no-op jobs (other cases a share of it)")
+        how = f"{options.rounds} rounds of {options.jobs:,} no-op jobs (other cases, and slow contenders, a share of it); {load}"
+        write(options.markdown, text, samples, how)
     return 0
 
 
 def write(page: Path, text: str, samples: Samples, how: str) -> None:
-    """The page, what was on it below its rule kept, and its plot."""
-    case = CASES[1].title
-    rates = {name: statistics.median(one.rate for one in its) for (title, name), its in samples.items() if title == case}
-    page.with_suffix(".svg").write_text(bars(f"{case}: jobs/s", rates), encoding="utf-8")
+    """The page, what was on it below its rule kept, and its plots."""
+    shown: list[str] = []
+    for number, title in enumerate(PLOTS):
+        rates = {name: statistics.median(one.rate for one in its) for (case, name), its in samples.items() if case == title}
+        plot = page.with_name(f"{page.stem}-{number + 1}.svg")
+        plot.write_text(bars(f"{title}: jobs/s", rates), encoding="utf-8")
+        shown.append(f"![{title}]({plot.name})")
     rule = "\n<!-- below: written by hand -->\n"
     kept = page.read_text(encoding="utf-8").partition(rule)[2] if page.exists() else ""
-    intro = f"# Dispatch in the process\n\nOne 2-core machine, Python {sys.version.split()[0]}, uvloop; {how}; medians, lowest and highest."
-    page.write_text(f"{intro}\n\n![{case}]({page.stem}.svg)\n\n{text}\n{rule}{kept}", encoding="utf-8")
+    versions = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "aiojobs", "anyio"))
+    intro = f"""# Dispatch in the process
+
+One 2-core machine ({processor()}), Python {sys.version.split()[0]}, {versions}; {how}; medians, lowest and highest. Commit {commit()}.
+
+cabrank runs handlers of an app with a retry policy, with a bound, counters, and a subscriber to its events; *no app*: the bare function.
+Ratios are made within a round."""
+    page.write_text("\n\n".join([intro, *shown, text]) + f"\n{rule}{kept}", encoding="utf-8")
 
 
 if __name__ == "__main__":

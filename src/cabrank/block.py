@@ -71,6 +71,10 @@ class Block(Sequence[Job]):
         """The ids of its jobs."""
         return range(self.first, self.first + len(self.items))
 
+    def is_like(self, other: Block) -> bool:
+        """Whether its jobs are called as those of `other` are, but for what an item is to them."""
+        return self.function is other.function and self.handler == other.handler and self.bare is other.bare
+
     def append(self, item: object, payload: bytes) -> None:
         """One job more, with the next id."""
         self.items.append(item)

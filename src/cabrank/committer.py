@@ -75,6 +75,8 @@ class Committer:
         self._number = 0
         self._awake: asyncio.Future[None] | None = None
         self._woken = False
+        self.is_told = False
+        """Whether there will be a turn soon."""
         self._room = False
         self._finishing = False
         self._refusal: CabrankError | None = None  # what they are told who would wait for room now
@@ -110,14 +112,10 @@ class Committer:
         if not self._woken:
             self.wake()
 
-    @property
-    def is_told(self) -> bool:
-        """Whether there will be a turn soon."""
-        return self._woken or self._soon is not None
-
     def tell_soon(self) -> None:
         """Something came that can wait for what else comes within a slice."""
-        if not self._woken and self._soon is None:
+        if not self.is_told:
+            self.is_told = True
             self._soon = asyncio.get_running_loop().call_later(SOON_S, self._tell_now)
 
     def _tell_now(self) -> None:
@@ -126,7 +124,7 @@ class Committer:
 
     def wake(self) -> None:
         """There may be something to do."""
-        self._woken = True
+        self._woken = self.is_told = True
         if self._awake is not None and not self._awake.done():
             self._awake.set_result(None)
 
@@ -229,14 +227,14 @@ class Committer:
             self._awake = asyncio.get_running_loop().create_future()
             await self._awake
             self._awake = None
-        self._woken = False
+        self._woken, self.is_told = False, self._soon is not None
 
     def _gather(self) -> Batch:
         """The next turn's load."""
         batch = self._gathering.take(room=self._room)
         self._room = False
         if self._gathering.ready or self._finishing:
-            self._woken = True  # the last turn has nothing behind it that would wake `run` to see that all is done
+            self._woken = self.is_told = True  # the last turn has nothing behind it that would wake `run` to see that all is done
         return batch
 
     async def _send(self, batch: Batch) -> Turn | None:

@@ -110,6 +110,11 @@ class WorkerPool:
         self.queue.extend(leases)
         self.hire()
 
+    def after(self, leases: Leases) -> Leases | None:
+        """See `Desk`."""
+        head = None if self._leaving else self.queue.head
+        return head if isinstance(head, Leases) and head.block.is_like(leases.block) else None
+
     def hire(self, most: int = 1) -> None:
         """Wake the longest idle worker, if there is work and fewer than `most` are on their way."""
         while self._rank and self._hired < most and self.queue:
@@ -193,36 +198,33 @@ class WorkerPool:
         return asked
 
     async def _work(self, worker: Worker) -> None:
+        """Take a job, run it, report the outcome, until somebody has to leave."""
         try:
-            await self._take_jobs(worker)
+            slice_began = self.monotonic()
+            while not self._leaving:
+                head = self.queue.head
+                if head is None:
+                    await self._stand_in_rank()
+                    slice_began = self.monotonic()
+                    continue
+                through = worker.run_through(head, self) if isinstance(head, Leases) else None
+                rested = await (self._run(worker, self.queue.take()) if through is None else through)
+                if worker.suspended:
+                    worker.suspended = False
+                    self._settling += 1
+                    waited = await worker.settle_down()
+                    self._settling -= 1
+                    if waited:
+                        self._freed()
+                    slice_began = self.monotonic()
+                elif rested:
+                    slice_began = worker.began_at
+                elif self.monotonic() - slice_began > SLICE_S:
+                    await self._clock.sleep(0)
+                    slice_began = self.monotonic()
             self._leave(worker)
         finally:
             worker.close()
-
-    async def _take_jobs(self, worker: Worker) -> None:
-        """Take a job, run it, report the outcome, until somebody has to leave."""
-        slice_began = self.monotonic()
-        while not self._leaving:
-            head = self.queue.head
-            if head is None:
-                await self._stand_in_rank()
-                slice_began = self.monotonic()
-                continue
-            through = worker.run_through(head, self) if isinstance(head, Leases) else None
-            rested = await (self._run(worker, self.queue.take()) if through is None else through)
-            if worker.suspended:
-                worker.suspended = False
-                self._settling += 1
-                waited = await worker.settle_down()
-                self._settling -= 1
-                if waited:
-                    self._freed()
-                slice_began = self.monotonic()
-            elif rested:
-                slice_began = worker.began_at
-            elif self.monotonic() - slice_began > SLICE_S:
-                await self._clock.sleep(0)
-                slice_began = self.monotonic()
 
     async def _run(self, worker: Worker, lease: Lease) -> bool:
         """Run one job and report it."""

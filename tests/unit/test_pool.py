@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from typing import Any
 
 import msgspec
+import pytest
 
 from cabrank.block import Block, Call, Leases
 from cabrank.job import BARE
@@ -218,6 +220,44 @@ async def test_jobs_that_are_alike_start_in_order_whoever_takes_them() -> None:
         assert (bench.pool.idle, bench.pool.busy, bench.pool.started, bench.pool.ended) == (3, False, 60, 60)
     assert log == list(range(60))
     assert sorted(bench.outcomes, key=lambda ended: ended[0]) == [(number + 1, Returned(number)) for number in range(60)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("suspends", [True, False])
+async def test_whoever_is_through_with_a_block_goes_on_with_the_next(workers: int, *, suspends: bool) -> None:
+    log: list[tuple[str, int]] = []
+
+    def calls(name: str) -> Callable[[int], Coroutine[Any, Any, None]]:
+        async def call(number: int) -> None:
+            log.append((name, number))
+            if suspends:
+                await asyncio.sleep(0)
+
+        return call
+
+    one, other = calls("one"), calls("other")
+    given = [(one, 3), (one, 4), (other, 2), (one, 1), (one, 5)]
+    async with manned(Bench(), workers=workers) as bench:
+        bench.pool.accept(
+            [Leases(Block(bench.ids(count), list(range(count)), Call.ONE, BARE, "async", call, None, 0)) for call, count in given]
+        )
+        await bench.outcome(15)
+        await settled(lambda: bench.pool.idle == workers)
+        assert (bench.pool.started, bench.pool.ended, bench.pool.busy) == (15, 15, False)
+    assert log == [("one" if call is one else "other", number) for call, count in given for number in range(count)]
+    assert sorted(id for id, _ in bench.outcomes) == list(range(1, 16))
+
+
+async def test_what_runs_is_told_in_the_next_block_too_and_who_was_told_to_leave_does_not_go_on_with_it() -> None:
+    go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with manned(Bench()) as bench:
+        bench.pool.accept([alike(bench, [done, done]), alike(bench, [done, held(go)]), alike(bench, [done])])
+        await settled(lambda: len(bench.outcomes) == 3)
+        assert [lease.job.id for lease in bench.pool.running] == [4]
+        bench.pool.dismiss(1)
+        go.set_result(None)
+        await asyncio.wait(bench.lives)
+        assert ([id for id, _ in bench.outcomes], len(bench.pool.queue)) == ([1, 2, 3, 4], 1)
 
 
 async def test_each_of_jobs_that_are_alike_ends_as_it_would_alone() -> None:

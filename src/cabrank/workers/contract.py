@@ -36,6 +36,10 @@ class Desk(Protocol):
     tell: Callable[[], None]
     report: Callable[[Lease, Outcome], None]
 
+    def after(self, leases: Leases) -> Leases | None:
+        """What is next, when `leases` are used up, if it can be run through by the same calls. None: return."""
+        ...
+
 
 class Place(msgspec.Struct, frozen=True):
     """Where a run stands: its thread by number, 0 for one in another process, and what it is in, outermost call first.

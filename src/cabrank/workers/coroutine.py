@@ -7,6 +7,7 @@ import os
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context
+from operator import length_hint
 from typing import Any
 
 from cabrank.block import Call, Leases
@@ -131,36 +132,41 @@ class CoroutineWorker:
 
     async def _take(self, function: Callable[..., Any], leases: Leases, desk: Desk) -> bool:
         """Run one job after another. Jobs that leave the context as it was share one: nobody can tell."""
-        block, returned, monotonic, outside, context = leases.block, desk.returned, desk.monotonic, self._context, self._its_context
-        items, first, one, look = block.items, block.first, block.call is Call.ONE, desk.at_once - 1
-        rested, ends_at = False, self._sit_down(leases, desk) + desk.slice_s
-        for at in leases.positions:
-            self._at = at
-            try:
-                value = await function(items[at]) if one else await function(*items[at])
-            except BaseException as error:
-                if self._closed:
-                    raise
-                desk.report(leases.lease(at), self._outcome_of(error))
-            else:
-                if value is None:
-                    returned(first + at)
+        returned, monotonic, outside, context = desk.returned, desk.monotonic, self._context, self._its_context
+        look, rested, ends_at = desk.at_once - 1, False, self._sit_down(leases, desk) + desk.slice_s
+        more: Leases | None = leases
+        while more is not None:
+            leases, more = more, None
+            items, first, one, positions = leases.block.items, leases.block.first, leases.block.call is Call.ONE, leases.positions
+            for at in positions:
+                self._at = at
+                try:
+                    value = await function(items[at]) if one else await function(*items[at])
+                except BaseException as error:
+                    if self._closed:
+                        raise
+                    desk.report(leases.lease(at), self._outcome_of(error))
                 else:
-                    desk.report(leases.lease(at), Returned(value))
-            try:
-                same = context == outside
-            except Exception:  # noqa: BLE001 -- what is compared are values that the handler has set
-                same = False
-            if not same:
-                await _fresh()
-                context = self._its_context
-            if self.suspended:
-                rested, ends_at = True, self._go_on(leases, desk) + desk.slice_s
-                if self._asked is not None or self._retired:
+                    if value is None:
+                        returned(first + at)
+                    else:
+                        desk.report(leases.lease(at), Returned(value))
+                try:
+                    same = context == outside
+                except Exception:  # noqa: BLE001 -- what is compared are values that the handler has set
+                    same = False
+                if not same:
+                    await _fresh()
+                    context = self._its_context
+                if self.suspended:
+                    rested, ends_at = True, self._go_on(leases, desk) + desk.slice_s
+                    if self._asked is not None or self._retired:
+                        break
+                    self.suspended = False
+                elif not at & look and monotonic() > ends_at:
                     break
-                self.suspended = False
-            elif not at & look and monotonic() > ends_at:
-                break
+            else:
+                more = self._following(leases, desk)
         self._go_on(leases, desk)
         desk.at_work -= 1
         self._leases = self._lease = None
@@ -169,16 +175,27 @@ class CoroutineWorker:
     def _sit_down(self, leases: Leases, desk: Desk) -> float:
         """Begin to run through them: the moment."""
         desk.at_work += 1
-        self._leases, self._streak_at = leases, leases.next
-        self._at = self._streak_at - 1
+        self._begin(leases)
         self.began_at = desk.monotonic()
         return self.began_at
+
+    def _begin(self, leases: Leases) -> None:
+        self._leases, self._streak_at = leases, leases.next
+        self._at = self._streak_at - 1
+
+    def _following(self, leases: Leases, desk: Desk) -> Leases | None:
+        """Those that are next, when these are used up, if they can be run through in the same way."""
+        self._go_on(leases, desk)
+        more = desk.after(leases)
+        if more is not None:
+            self._begin(more)
+        return more
 
     def _go_on(self, leases: Leases, desk: Desk) -> float:
         """Tell of the runs that have ended, and begin another: the moment."""
         desk.ended += self._at + 1 - self._streak_at
-        self._streak_at = leases.next  # others may have taken some meanwhile
-        self._at = self._streak_at - 1
+        self._streak_at = begins = leases.stop - length_hint(leases.positions)  # others may have taken some meanwhile
+        self._at = begins - 1
         desk.tell()
         moment = desk.monotonic()
         desk.running_s += moment - self.began_at
@@ -188,26 +205,31 @@ class CoroutineWorker:
     @types.coroutine
     def _step(self, coroutine: Coroutine[Any, Any, bool], desk: Desk) -> Generator[Any, Any, bool]:
         """Step the coroutine in a context that is replaced when it asks for that."""
-        self._its_context = self._context.copy()
-        advance: Callable[[Any], Any] = coroutine.send
+        self._its_context = context = self._context.copy()
+        run, send = context.run, coroutine.send
+        advance: Callable[[Any], Any] = send
         value: Any = None
         while True:
             try:
-                yielded = self._its_context.run(advance, value)
+                yielded = run(advance, value)
             except StopIteration as stop:
                 return bool(stop.value)
             if yielded is _FRESH:
-                self._its_context = self._context.copy()
-                advance, value = coroutine.send, None
+                self._its_context = context = self._context.copy()
+                run, advance, value = context.run, send, None
                 continue
             if not self.suspended:
                 if self._at > self._streak_at:
                     desk.ended += self._at - self._streak_at
                     self._streak_at = self._at
                     desk.tell()
-                self._suspend()
+                self.suspended = True
+                if self._task is None:
+                    self._task = asyncio.current_task()
+                self.on_suspend()
             try:
-                advance, value = coroutine.send, (yield yielded)
+                value = yield yielded
+                advance = send
             except GeneratorExit:
                 self._closed = True
                 coroutine.close()

@@ -14,6 +14,7 @@ from typing import Self
 import msgspec
 
 from cabrank.app import App
+from cabrank.block import Leases
 from cabrank.job import Job, Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Returned
 from cabrank.workers.contract import Worker
@@ -73,6 +74,11 @@ class Desk:
         self.returned: Callable[[int], None] = self._returned
         self.tell: Callable[[], None] = lambda: None
         self.report: Callable[[Lease, Outcome], None] = self._report
+
+    def after(self, leases: Leases) -> Leases | None:
+        """Nothing comes after these."""
+        del leases
+        return None
 
     def _returned(self, id: int) -> None:
         self.outcomes[id] = RETURNED_NONE
