@@ -14,6 +14,7 @@ import cabrank
 from cabrank.testing import FakeClock
 
 HOUR = 3600.0
+PATIENT = cabrank.Settings(lease_s=86_400)  # virtual time goes by faster than a thread renews leases
 Missed = Literal["skip", "once", "all"]
 
 
@@ -57,7 +58,7 @@ async def passing(clock: FakeClock, duration_s: float, *, until: Callable[[], bo
 
 async def test_each_tick_runs_when_its_time_comes(store: str) -> None:
     clock, seen = clock_at("2026-01-01T10:59:50"), Seen()
-    async with cabrank.Dispatcher(seen.app, store=store, clock=clock) as dispatcher:
+    async with cabrank.Dispatcher(seen.app, store=store, clock=clock, settings=PATIENT) as dispatcher:
         await passing(clock, 20, until=lambda: len(seen.ticks) == 1)
         await passing(clock, HOUR, until=lambda: len(seen.ticks) == 2)
         await passing(clock, HOUR, until=lambda: len(seen.ticks) == 3)
@@ -75,7 +76,7 @@ async def test_each_tick_runs_when_its_time_comes(store: str) -> None:
 )
 async def test_summer_time_on_virtual_time(store: str, begins: str, cron: str, expected: list[str]) -> None:
     clock, seen = clock_at(begins), Seen(cron, timezone="Europe/Berlin")
-    async with cabrank.Dispatcher(seen.app, store=store, clock=clock):
+    async with cabrank.Dispatcher(seen.app, store=store, clock=clock, settings=PATIENT):
         await passing(clock, 90, until=lambda: len(seen.ticks) == 1)
         await passing(clock, HOUR, until=lambda: len(seen.ticks) == len(expected))
     assert seen.ticks == expected
@@ -87,14 +88,14 @@ async def test_summer_time_on_virtual_time(store: str, begins: str, cron: str, e
 )
 async def test_what_was_missed_while_no_process_was_there(durable: str, missed: Missed, hours: list[int]) -> None:
     clock, seen = clock_at("2026-01-01T10:30:00"), Seen(missed=missed)
-    async with cabrank.Dispatcher(seen.app, store=durable, clock=clock):
+    async with cabrank.Dispatcher(seen.app, store=durable, clock=clock, settings=PATIENT):
         pass
     clock.jump(3 * HOUR)
-    async with cabrank.Dispatcher(seen.app, store=durable, clock=clock) as dispatcher:
+    async with cabrank.Dispatcher(seen.app, store=durable, clock=clock, settings=PATIENT) as dispatcher:
         await passing(clock, 1, until=lambda: len(seen.ticks) == len(hours))
         await passing(clock, 0.5 * HOUR, until=lambda: len(seen.ticks) == len(hours) + 1)
         await dispatcher.join()
-    async with cabrank.Dispatcher(seen.app, store=durable, clock=clock) as dispatcher:
+    async with cabrank.Dispatcher(seen.app, store=durable, clock=clock, settings=PATIENT) as dispatcher:
         await asyncio.sleep(0.05)
         await dispatcher.join()
     assert [tick[11:13] for tick in seen.ticks] == [f"{hour}" for hour in [*hours, 14]]
@@ -103,9 +104,9 @@ async def test_what_was_missed_while_no_process_was_there(durable: str, missed: 
 async def test_processes_on_one_file_submit_each_tick_once(durable: str) -> None:
     clock, seen = clock_at("2026-01-01T10:59:59"), Seen()
     async with (
-        cabrank.Dispatcher(seen.app, store=durable, clock=clock),
-        cabrank.Dispatcher(seen.app, store=durable, clock=clock) as other,
-        cabrank.Dispatcher(seen.app, store=durable, clock=clock),
+        cabrank.Dispatcher(seen.app, store=durable, clock=clock, settings=PATIENT),
+        cabrank.Dispatcher(seen.app, store=durable, clock=clock, settings=PATIENT) as other,
+        cabrank.Dispatcher(seen.app, store=durable, clock=clock, settings=PATIENT),
     ):
         await passing(clock, 5, until=lambda: len(seen.ticks) == 1)
         await passing(clock, HOUR, until=lambda: len(seen.ticks) == 2)
@@ -116,7 +117,7 @@ async def test_processes_on_one_file_submit_each_tick_once(durable: str) -> None
 
 async def test_a_queue_that_is_drained_gets_the_tick_when_it_is_resumed(store: str) -> None:
     clock, seen = clock_at("2026-01-01T10:59:59"), Seen()
-    async with cabrank.Dispatcher(seen.app, store=store, clock=clock) as dispatcher:
+    async with cabrank.Dispatcher(seen.app, store=store, clock=clock, settings=PATIENT) as dispatcher:
         await dispatcher.drain("async")
         await passing(clock, 5, until=lambda: True)
         assert seen.ticks == []
@@ -127,7 +128,7 @@ async def test_a_queue_that_is_drained_gets_the_tick_when_it_is_resumed(store: s
 
 async def test_ticks_of_a_paused_queue_do_not_pile_up_if_they_are_unique(store: str) -> None:
     clock, seen = clock_at("2026-01-01T10:59:59"), Seen(unique="note", priority=1)
-    async with cabrank.Dispatcher(seen.app, store=store, clock=clock) as dispatcher:
+    async with cabrank.Dispatcher(seen.app, store=store, clock=clock, settings=PATIENT) as dispatcher:
         await dispatcher.pause()
         for _ in range(3):
             await passing(clock, HOUR, until=lambda: True)
@@ -144,7 +145,7 @@ async def test_arguments_that_cannot_be_had_cost_their_tick_and_nothing_else(sto
         return (at.isoformat(),)
 
     clock, seen = clock_at("2026-01-01T10:59:59"), Seen(args=broken_at_eleven)
-    async with cabrank.Dispatcher(seen.app, store=store, clock=clock):
+    async with cabrank.Dispatcher(seen.app, store=store, clock=clock, settings=PATIENT):
         with caplog.at_level(logging.ERROR, "cabrank"):
             await passing(clock, 5, until=lambda: bool(caplog.records))
         assert "of schedule note is left out: its args cannot be had: LookupError: no such day" in caplog.text
@@ -154,6 +155,6 @@ async def test_arguments_that_cannot_be_had_cost_their_tick_and_nothing_else(sto
 
 async def test_an_intake_submits_no_ticks(durable: str) -> None:
     clock, seen = clock_at("2026-01-01T10:59:59"), Seen()
-    async with cabrank.Intake(seen.app, store=durable, clock=clock) as intake:
+    async with cabrank.Intake(seen.app, store=durable, clock=clock, settings=PATIENT) as intake:
         await passing(clock, 5, until=lambda: True)
         assert (await intake.engine.store.tally()).get("async") is None
