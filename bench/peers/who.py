@@ -33,6 +33,6 @@ PEERS = (
     Peer(name="taskiq", needs=Needs.REDIS, setup="RedisStreamBroker, 2 processes", ack=REDIS_ACK),
     Peer(name="arq", needs=Needs.REDIS, setup="defaults, results not kept", ack=REDIS_ACK),
     Peer(name="rq", needs=Needs.REDIS, setup="SimpleWorker (no fork for each job)", ack=REDIS_ACK),
-    Peer(name="procrastinate", needs=Needs.POSTGRES, setup="concurrency 10, finished jobs deleted", ack=POSTGRES_ACK),
+    Peer(name="procrastinate", needs=Needs.POSTGRES, setup="concurrency 10", ack=POSTGRES_ACK),
     Peer(name="pgqueuer", needs=Needs.POSTGRES, setup="batches of 100", ack=POSTGRES_ACK),
 )

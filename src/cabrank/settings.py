@@ -93,6 +93,7 @@ class Start(StrEnum):
 
 
 MORE_THAN_NOTHING = (  # settings that are None or above 0
+    "aging_s",
     "max_store",
     "max_store_bytes",
     "max_store_age_s",
@@ -138,6 +139,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Durability,
         _why("what an acknowledgement by a file survives: disk, a power loss too; process, kill -9 only, at a hundredth of the wait"),
     ] = Durability.DISK
+    aging_s: Annotated[
+        float | None,
+        _why("a job goes before those of a priority one better that got ready so much later; by default priorities alone count"),
+    ] = None
     overflow: Annotated[
         PerQueueOverflow,
         _why("what a full queue does: wait, refuse, drop_oldest or drop_lowest, or by name: feed=drop_oldest; wait loses nothing"),

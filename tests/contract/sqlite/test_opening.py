@@ -13,6 +13,7 @@ import apsw
 import pytest
 
 from cabrank.errors import NotEntered, SettingError, StoreUnusable
+from cabrank.job import PRIORITIES
 from cabrank.settings import Settings
 from cabrank.stores import open_url
 from cabrank.stores.contract import JobFilter, Terms
@@ -176,6 +177,17 @@ async def test_a_claim_reads_ready_jobs_in_their_order_out_of_the_index(files: F
         plan = details(connection, sql.ready("1,2"), (1, 10))
         assert any("USING INDEX job_ready" in step for step in plan)
         assert not [step for step in plan if "TEMP B-TREE" in step or step.startswith("SCAN job")]
+    await one.close()
+
+
+async def test_a_claim_by_age_reads_the_first_of_each_priority_out_of_the_index(files: Files) -> None:
+    """However large the backlog: what is sorted is at most what is claimed, ten times over."""
+    one = Opened(files.another(), files)
+    await one.open(TERMS)
+    with files.outside() as connection:
+        plan = details(connection, sql.ready_aged("1,2", 60), (1, 10))
+        assert len([step for step in plan if "USING COVERING INDEX job_ready (queue=? AND priority=?)" in step]) == len(PRIORITIES)
+        assert not [step for step in plan if step.startswith("SCAN job")]
     await one.close()
 
 

@@ -107,6 +107,7 @@ class Ledger:
         self.stale = 0
         """Jobs that were cancelled while they waited and still stand in line."""
         self._keep_dead_s = 0.0
+        self._aging_s: float | None = None
         self._sweep_at = 0.0
         self._next_id = 1
         self._next_holder = 1
@@ -117,7 +118,7 @@ class Ledger:
         """Count a holder in."""
         if self.kept is None:
             settings = terms.settings
-            self._keep_dead_s = settings.keep_dead_s
+            self._keep_dead_s, self._aging_s = settings.keep_dead_s, settings.aging_s
             self.kept = Kept(keep_s=settings.keep_done_s, jobs=settings.keep_done_jobs, size=settings.keep_done_bytes)
         holder, self._next_holder = self._next_holder, self._next_holder + 1
         self.holders[holder] = Holder(terms)
@@ -162,7 +163,7 @@ class Ledger:
         """The line of a queue."""
         found = self.lines.get(queue)
         if found is None:
-            found = self.lines[queue] = Line()
+            found = self.lines[queue] = Line(self._aging_s)
         return found
 
     def judge(self, submission: Submission, settings: Settings, refusal: Refusal, before: Admission | None = None) -> Admission:

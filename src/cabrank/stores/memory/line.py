@@ -12,6 +12,7 @@ from operator import attrgetter
 from cabrank.block import Block, first_id
 from cabrank.job import PRIORITIES, Job
 from cabrank.settings import Bound
+from cabrank.stores.memory.aging import Since, id_of
 
 _due_at, _priority = attrgetter("due_at"), attrgetter("priority")
 
@@ -20,16 +21,18 @@ class Line:
     """Ready jobs by priority and then by the moment they became ready; those due later stand apart until their time has come.
 
     Jobs that are alike stand in line as one `Block`. Any other job that was cancelled stays in line until it comes up: whoever
-    pops asks whether it is still wanted.
+    pops asks whether it is still wanted. With `aging_s`, a job goes before those of a priority that is one better and that got
+    ready so much later.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, aging_s: float | None = None) -> None:
         self.count = 0
         """Jobs that wait, ready or not, those on their way included."""
         self.size = 0
         """Their payloads, in bytes."""
         self._ready: tuple[deque[Job | Block], ...] = tuple(deque() for _ in PRIORITIES)
         self._later: list[tuple[float, int, int, Job]] = []
+        self.since = None if aging_s is None else Since(aging_s)
         self._put = count()  # a cancelled job may stand here twice, due at one moment: jobs are never compared
         self._blocks: dict[int, Block] = {}  # those in line, by their first ids
         self._firsts: list[int] = []  # in order
@@ -49,17 +52,20 @@ class Line:
         if self._came is not None:
             self._came.append((first_id(jobs), now))
         if isinstance(jobs, Block):
-            self._ready[jobs.priority].append(jobs)
+            self._stand(jobs, now)
             self._note(jobs)
             return
         if not any(map(_due_at, jobs)) and len(set(map(_priority, jobs))) == 1:
-            self._ready[next(iter(jobs)).priority].extend(jobs)
+            priority = next(iter(jobs)).priority
+            self._ready[priority].extend(jobs)
+            if self.since is not None:
+                self.since.came(priority, len(jobs), now)
             return
         for job in jobs:
             if job.due_at > now:
                 heapq.heappush(self._later, (job.due_at, job.id, next(self._put), job))
             else:
-                self._ready[job.priority].append(job)
+                self._stand(job, now)
 
     def put_back(self, job: Job, ready_at: float, now: float) -> None:
         """Put a job that had been claimed into the line, to be ready at a moment."""
@@ -67,13 +73,13 @@ class Line:
             heapq.heappush(self._later, (ready_at, job.id, next(self._put), job))
         else:
             self.promote(now)  # what became ready before stands before it
-            self._ready[job.priority].append(job)
+            self._stand(job, now)
 
     def promote(self, now: float) -> None:
         """Make those ready whose time has come."""
         while self._later and self._later[0][0] <= now:
-            *_, job = heapq.heappop(self._later)
-            self._ready[job.priority].append(job)
+            due_at, *_, job = heapq.heappop(self._later)
+            self._stand(job, due_at)
 
     def next_due_at(self) -> float | None:
         """When the next job becomes ready by itself."""
@@ -94,10 +100,10 @@ class Line:
         heads: list[Job | Block] = []
         for line in self._ready:
             while line and isinstance(line[0], Job) and not waits(line[0]):
-                line.popleft()
+                self._leave(line[0])
             if line:
                 heads.append(line[0])
-        first = min(map(_id_of, heads), default=None)
+        first = min(map(id_of, heads), default=None)
         while len(self._came) > 1 and (first is None or self._came[1][0] <= first):
             self._came.popleft()
         moments = [self._ready_at(head) for head in heads]
@@ -105,11 +111,14 @@ class Line:
 
     def _ready_at(self, one: Job | Block) -> float | None:
         came = self._came or ()
-        at = next((moment for first, moment in reversed(came) if first <= _id_of(one)), None)
+        at = next((moment for first, moment in reversed(came) if first <= id_of(one)), None)
         return at if isinstance(one, Block) or not one.due_at else max(one.due_at, at or 0.0)
 
     def pop(self) -> Job | Block | None:
         """What is to be claimed next: a job, or jobs that are alike."""
+        if self.since is not None:
+            priority = self.since.next(self._ready)
+            return None if priority is None else self._leave(self._ready[priority][0])
         for line in self._ready:
             if line:
                 taken = line.popleft()
@@ -123,16 +132,15 @@ class Line:
         lines = [line for line in self._ready if line]
         if not lines:
             return None
-        taken = min(lines, key=lambda line: _id_of(line[0])).popleft()
-        if isinstance(taken, Block):
-            self._forget(taken)
-        return taken
+        return self._leave(min(lines, key=lambda line: id_of(line[0]))[0])
 
     def pop_last(self) -> Job | Block | None:
         """What would be claimed last."""
         for line in reversed(self._ready):
             if line:
                 taken = line.pop()
+                if self.since is not None:
+                    self.since.last_left(taken.priority)
                 if isinstance(taken, Block):
                     self._forget(taken)
                 return taken
@@ -141,6 +149,8 @@ class Line:
     def untake_last(self, block: Block) -> None:
         """Put back what is left of a block that `pop_last` gave."""
         self._ready[block.priority].append(block)
+        if self.since is not None:
+            self.since.last_back(block.priority)
         self._note(block)
 
     def forget_later(self, ids: Collection[int]) -> None:
@@ -152,6 +162,8 @@ class Line:
         """Put back to where they were what was popped, or what is left of it."""
         for one in reversed(list(taken)):
             self._ready[one.priority].appendleft(one)
+            if self.since is not None:
+                self.since.back(one.priority)
             if isinstance(one, Block):
                 self._note(one)
 
@@ -170,15 +182,32 @@ class Line:
         line = self._ready[block.priority]
         place = next(place for place, one in enumerate(line) if one is block)
         del line[place]
-        for part in (block[at + 1 :], block[:at]):
-            if part:
-                line.insert(place, part)
-                self._note(part)
+        parts = [part for part in (block[at + 1 :], block[:at]) if part]
+        for part in parts:
+            line.insert(place, part)
+            self._note(part)
+        if self.since is not None:
+            self.since.became(block.priority, place, len(parts))
         return block.job(id)
 
     def blocks(self) -> Iterable[Block]:
         """The jobs that are alike."""
         return self._blocks.values()
+
+    def _stand(self, one: Job | Block, at: float) -> None:
+        """Put what got ready at a moment at the end of its priority."""
+        self._ready[one.priority].append(one)
+        if self.since is not None:
+            self.since.came(one.priority, 1, at)
+
+    def _leave(self, first: Job | Block) -> Job | Block:
+        """Take out what is the first of its priority."""
+        self._ready[first.priority].popleft()
+        if self.since is not None:
+            self.since.left(first.priority)
+        if isinstance(first, Block):
+            self._forget(first)
+        return first
 
     def _block_of(self, id: int) -> Block | None:
         place = bisect_right(self._firsts, id)
@@ -192,7 +221,3 @@ class Line:
     def _forget(self, block: Block) -> None:
         del self._blocks[block.first]
         del self._firsts[bisect_right(self._firsts, block.first) - 1]
-
-
-def _id_of(one: Job | Block) -> int:
-    return one.first if isinstance(one, Block) else one.id

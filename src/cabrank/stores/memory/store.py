@@ -34,7 +34,7 @@ from cabrank.stores.contract import (
     Verdict,
     Want,
 )
-from cabrank.stores.memory import inspector, room
+from cabrank.stores.memory import aging, inspector, room
 from cabrank.stores.memory.ledger import NEW, Holder, Ledger
 from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Line as LimitLine
@@ -260,9 +260,11 @@ class MemoryStore:
         while taken < want.jobs:
             free = self._next(queue, handlers) if free is None else free
             line = self._line(queue, handlers) if ledger.limited else None
-            limited = line is not None and (free is None or _order(line.head) < _order(free))
+            limited = line is not None and (free is None or aging.goes_first(line, free, ledger.lines[queue]))
             if isinstance(free, Block) and not limited:
-                count = free.fitting(min(_before(free, line), want.jobs - taken), want.bytes - size) or (not taken)
+                count = free.fitting(min(aging.before(free, line, ledger.lines[queue]), want.jobs - taken), want.bytes - size) or (
+                    not taken
+                )
                 if not count:
                     break
                 part, free = free[:count], free[count:] or None
@@ -364,14 +366,3 @@ class MemoryStore:
 
 def _stored(new: Sequence[Submission], admitted: Sequence[Admission]) -> Iterator[Submission]:
     return (submission for submission, admission in zip(new, admitted, strict=True) if admission.verdict is Verdict.STORED)
-
-
-def _order(one: Job | Block) -> tuple[int, int]:
-    return one.priority, one.first if isinstance(one, Block) else one.id
-
-
-def _before(block: Block, line: LimitLine | None) -> int:
-    """How many jobs of the block are next before the first of a line that is behind its first."""
-    if line is None or line.head.priority > block.priority:
-        return len(block)
-    return min(len(block), line.head.id - block.first)

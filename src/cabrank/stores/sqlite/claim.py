@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import apsw
@@ -43,7 +44,10 @@ class Claimer:
         self._handlers = handlers
         self._lines = lines
         self._limited = frozenset(handlers.number(name) for name in terms.limits)
-        self._ready = sql.ready(",".join(str(handlers.number(name)) for name in sorted(terms.handlers)))
+        known = ",".join(str(handlers.number(name)) for name in sorted(terms.handlers))
+        aging_s = terms.settings.aging_s
+        self._ready = sql.ready(known) if aging_s is None else sql.ready_aged(known, aging_s)
+        self._order = _by_priority if aging_s is None else partial(_by_age, aging_s)
 
     def claim(self, queue: str, number: int, want: Want, opening: Opening, holder: int, taken: Sequence[Lease]) -> list[Lease]:
         """Lease ready jobs of one queue, by priority and then by the moment they became ready, within `want`.
@@ -96,7 +100,7 @@ class Claimer:
         heads = opening.lines.choose(number, max(1, want.idle - begun))
         size = sum(len(lease.job.payload) for lease in taken)
         chosen: list[_Fetched | Head] = []
-        candidates: Iterator[_Fetched | Head] = heapq.merge(free, heads, key=_order)
+        candidates: Iterator[_Fetched | Head] = heapq.merge(free, heads, key=self._order)
         for one in candidates:
             crashes, its = (one.crashes, one.size) if isinstance(one, Head) else (one[3], one[8])
             size += its
@@ -157,5 +161,10 @@ class Claimer:
         return Lease(job, run + 1, failures, crashes)
 
 
-def _order(one: Any) -> tuple[int, float, int]:
+def _by_priority(one: _Fetched | Head) -> tuple[float, float, int]:
     return (one.priority, one.due_at, one.id) if isinstance(one, Head) else (one[5], one[6], one[0])
+
+
+def _by_age(aging_s: float, one: _Fetched | Head) -> tuple[float, float, int]:
+    priority, due_at, id = _by_priority(one)
+    return due_at + priority * aging_s, 0.0, id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 
+from cabrank.job import PRIORITIES
 from cabrank.stores.sqlite.schema import Phase
 
 READY, RUNNING, LATER, IN_LINE = int(Phase.READY), int(Phase.RUNNING), int(Phase.LATER), int(Phase.IN_LINE)
@@ -89,6 +90,18 @@ def ready(handlers: str) -> str:
     select {", ".join(COLUMNS)} from job where phase = {READY} and queue = ?1 and handler in ({handlers})
     order by priority, due_at, id limit ?2
     """
+
+
+def ready_aged(handlers: str, aging_s: float) -> str:
+    """As `ready`, but a priority that is one better is worth `aging_s` seconds of waiting: the first of each priority, merged."""
+    each = " union all ".join(
+        f"""select * from (
+        select id, due_at, priority from job
+        where phase = {READY} and queue = ?1 and priority = {priority} and handler in ({handlers}) order by due_at, id limit ?2)"""
+        for priority in PRIORITIES
+    )
+    order = f"order by due_at + priority * {float(aging_s)!r}, id"
+    return f"select {', '.join(COLUMNS)} from job where id in (select id from ({each}) {order} limit ?2) {order}"
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from __future__ import annotations
 import pytest
 
 from cabrank.testing.store_contract.admission import AdmissionContract
+from cabrank.testing.store_contract.aging import AgingContract
 from cabrank.testing.store_contract.claims import ClaimContract
 from cabrank.testing.store_contract.holding import HolderContract
 from cabrank.testing.store_contract.limits import LimitContract
@@ -45,5 +46,6 @@ class StoreContract(
     PauseContract,
     OverflowContract,
     TickContract,
+    AgingContract,
 ):
     """All promises of `Store` and `Inspector`."""
