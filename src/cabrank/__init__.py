@@ -1,6 +1,7 @@
 """cabrank takes on bursts of work, acknowledges at once, and lets a bounded pool of workers do it, losing nothing."""
 
-from cabrank.app import App, Handler, Jobs, isolated
+from cabrank.app import App, BatchHandler, Handler, Jobs, isolated
+from cabrank.batch import Batch, Failure
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import (
     CabrankError,
@@ -32,6 +33,7 @@ from cabrank.errors import (
     UsageError,
     UsedAfterFork,
     WorkerLost,
+    WrongAnswer,
 )
 from cabrank.executor import DispatcherExecutor
 from cabrank.handle import JobHandle
@@ -46,11 +48,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "Batch",
+    "BatchHandler",
     "CabrankError",
     "DiskFull",
     "Dispatcher",
     "DispatcherExecutor",
     "DispatcherFailed",
+    "Failure",
     "GiveUp",
     "Handler",
     "Intake",
@@ -91,6 +96,7 @@ __all__ = [
     "UsageError",
     "UsedAfterFork",
     "WorkerLost",
+    "WrongAnswer",
     "as_completed",
     "context",
     "isolated",

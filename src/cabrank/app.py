@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from functools import partial
 from types import FunctionType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 import msgspec
 
+from cabrank.batch import Answer, Batch, answers
 from cabrank.codec import PayloadCodec
 from cabrank.errors import PayloadInvalid, RegistrationError, UnknownHandler
 from cabrank.inject import Marker, markers
@@ -24,6 +25,9 @@ R = TypeVar("R")
 T = TypeVar("T")
 D = TypeVar("D")
 T_contra = TypeVar("T_contra", contravariant=True)
+One = TypeVar("One")
+Many = TypeVar("Many")
+A = TypeVar("A", bound=Answer)
 
 CALLER_OPTIONS = ("delay_s", "due_at", "priority", "deadline_s", "tags", "unique", "on_conflict")
 
@@ -53,6 +57,7 @@ class Handler(Generic[P, R]):
         timeout_s: float | None,
         max_crashes: int | None,
         limit: Limit | None = None,
+        batch: Batch | None = None,
     ) -> None:
         self.function = function
         self.name = name
@@ -63,7 +68,8 @@ class Handler(Generic[P, R]):
         self.max_crashes = max_crashes
         self.limit = limit
         self.markers: dict[str, Marker] = markers(function)
-        self.codec = PayloadCodec(function)
+        self.batch = batch
+        self.codec = PayloadCodec(function, of_items=batch is not None)
         self.__doc__ = function.__doc__
         self.__name__ = name
 
@@ -80,6 +86,46 @@ class Handler(Generic[P, R]):
 
 
 AnyHandler = Handler[Any, Any]
+
+
+class BatchHandler(Handler[..., Any], Generic[T, One, Many]):
+    """A handler whose function takes a list of items and says what became of each; a job of it is one item.
+
+    Calling it with a list calls the function, here and now. Calling it with one item that is no list does so too, and raises what the
+    function says of it. Made by `@app.job(batch=…)`.
+    """
+
+    @overload
+    def __call__(self, item: T, /, **injected: Any) -> One: ...
+    @overload
+    def __call__(self, items: list[T], /, **injected: Any) -> Many: ...
+    def __call__(self, items: Any, /, **injected: Any) -> Any:
+        """Call the function itself: no job is made."""
+        if isinstance(items, list):
+            return self.function(items, **injected)
+        said = self.function([items], **injected)
+        return _awaited(said) if inspect.isawaitable(said) else _raise(said)
+
+
+async def _awaited(said: Awaitable[object]) -> None:
+    _raise(await said)
+
+
+def _raise(said: object) -> None:
+    """Raise what a call with one item says of it."""
+    if (failure := (answers(said, 1) or (None,))[0]) is not None:
+        raise failure.raised
+
+
+class Batched(Protocol):
+    """Registers a batch handler: what `@app.job(batch=…)` is."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[T]], Coroutine[Any, Any, A]], /
+    ) -> BatchHandler[T, Coroutine[Any, Any, None], Coroutine[Any, Any, A]]: ...
+    @overload
+    def __call__(self, function: Callable[[list[T]], A], /) -> BatchHandler[T, None, A]: ...
 
 
 class Jobs(msgspec.Struct, frozen=True):
@@ -141,13 +187,29 @@ class App:
         max_crashes: int | None = None,
         limit: Limit | None = None,
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
+    @overload
+    def job(
+        self,
+        /,
+        *,
+        batch: Batch,
+        name: str | None = None,
+        queue: str | None = None,
+        kind: str | None = None,
+        retry: Retry | None = None,
+        timeout_s: float | None = None,
+        max_crashes: int | None = None,
+        limit: Limit | None = None,
+    ) -> Batched: ...
     def job(self, function: Callable[..., Any] | None = None, /, **policy: Any) -> Any:
         """Register a function as a handler, under its own name unless `name` is given.
 
         `queue` defaults to the one named after the kind. `kind` is `async` for a coroutine function, `thread` for any other, or
         `process` if you say so. `retry` defaults to `Retry()`. A run is stopped after `timeout_s` seconds. A job whose process
         died `max_crashes` times under it is given up (default: the setting). `limit` bounds how many run at once and start in a
-        second, over all processes of the store.
+        second, over all processes of the store. With `batch` the function takes a list of items, each a job of its own, and returns
+        None or a list with a `Failure` for each that failed and None for the others; an exception fails all, and timeout and cancel
+        are of the call.
 
         Raises:
             RegistrationError: the name is taken or malformed, the queue has workers of another kind, or a parameter has no usable type.
@@ -226,10 +288,12 @@ class App:
         timeout_s: float | None = None,
         max_crashes: int | None = None,
         limit: Limit | None = None,
-    ) -> Handler[P, R]:
+        batch: Batch | None = None,
+    ) -> AnyHandler:
         chosen = _kind(function, kind)
         _check_policy(function, timeout_s, max_crashes, limit)
-        handler = Handler(
+        _check_batch(function, batch, max_crashes)
+        handler: AnyHandler = (Handler[Any, Any] if batch is None else BatchHandler[Any, Any, Any])(
             function,
             name=name or function.__name__,
             queue=queue or chosen.value,
@@ -238,6 +302,7 @@ class App:
             timeout_s=timeout_s,
             max_crashes=max_crashes,
             limit=limit,
+            batch=batch,
         )
         self._add(handler)
         return handler
@@ -285,6 +350,13 @@ def _check_policy(function: Callable[..., object], timeout_s: Any, max_crashes: 
         raise RegistrationError(f"{function.__name__}: max_crashes is a whole number from 1, not {max_crashes!r}")
     if limit is not None and not isinstance(limit, Limit):
         raise RegistrationError(f"{function.__name__}: limit is a cabrank.Limit, as in Limit(running=4), not {limit!r}")
+
+
+def _check_batch(function: Callable[..., object], batch: Any, max_crashes: int | None) -> None:
+    if batch is not None and not isinstance(batch, Batch):
+        raise RegistrationError(f"{function.__name__}: batch is a cabrank.Batch, as in Batch(jobs=256), not {batch!r}")
+    if batch is not None and max_crashes == 1:
+        raise RegistrationError(f"{function.__name__}: with max_crashes=1 one item that kills its process gives up all of its batch: use 2")
 
 
 class Isolated(Generic[P, R]):

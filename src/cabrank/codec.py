@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, get_type_hints
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -21,20 +22,21 @@ class PayloadCodec:
     """The payload of one function: its positional parameters.
 
     No parameter → `null`; one → that type; several → an object by parameter name. What a decoded value is encoded to, decodes
-    to an equal one; unknown fields of an object are not kept.
+    to an equal one; unknown fields of an object are not kept. That of a batch handler, which takes a list of payloads, is one item.
     """
 
-    def __init__(self, function: Callable[..., object]) -> None:
-        """Read the parameters of `function`.
+    def __init__(self, function: Callable[..., object], *, of_items: bool = False) -> None:
+        """Read the parameters of `function`. `of_items`: it is called with a list of what single payloads stand for.
 
         Raises:
-            RegistrationError: the function takes `*args` or `**kwargs`, or a parameter's type cannot be decoded from JSON.
+            RegistrationError: the function takes `*args` or `**kwargs`, or a parameter's type cannot be decoded from JSON; or it takes
+                no list.
         """
         self.parameters, hints = _positional(function)
         self.names = tuple(parameter.name for parameter in self.parameters)
         self.required = sum(parameter.default is inspect.Parameter.empty for parameter in self.parameters)
         self._returns: Any = hints.get("return", Any)
-        self.wire: Any = _wire_type(function, self.parameters, hints)
+        self.wire: Any = (_item_type if of_items else _wire_type)(function, self.parameters, hints)
         """The type of a whole payload; None where there is none."""
         try:
             self._decoder = msgspec.json.Decoder(self.wire, dec_hook=foreign.decode)
@@ -104,6 +106,22 @@ class PayloadCodec:
             return (whole,)
         return tuple(getattr(whole, name) for name in self.names)
 
+    def decode_each(self, payloads: bytes) -> list[Any]:
+        """What the payloads in a JSON array stand for, of a function with one parameter or a batch handler.
+
+        Raises:
+            PayloadInvalid: one is not of the parameter's type.
+        """
+        try:
+            return self._each.decode(payloads)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise PayloadInvalid(str(error)) from None
+
+    @cached_property
+    def _each(self) -> msgspec.json.Decoder[list[Any]]:
+        wire: Any = self.wire
+        return msgspec.json.Decoder(list.__class_getitem__(wire), dec_hook=foreign.decode)
+
     def encode_result(self, value: object) -> bytes | None:
         """The result as JSON; None stays None.
 
@@ -164,6 +182,17 @@ def _wire_type(function: Callable[..., object], parameters: Sequence[inspect.Par
         (p.name, hints.get(p.name, Any)) if p.default is p.empty else (p.name, hints.get(p.name, Any), p.default) for p in parameters
     ]
     return msgspec.defstruct(f"{_name(function)}_payload", fields, forbid_unknown_fields=True)
+
+
+def _item_type(function: Callable[..., object], parameters: Sequence[inspect.Parameter], hints: dict[str, Any]) -> Any:
+    if len(parameters) != 1 or parameters[0].default is not inspect.Parameter.empty:
+        raise RegistrationError(f"{_name(function)}: a batch handler takes exactly one parameter, the list of its items")
+    taken = hints.get(parameters[0].name, list[Any])
+    if (get_origin(taken) or taken) not in {list, Sequence, Iterable, Collection}:
+        raise RegistrationError(
+            f"{_name(function)}: a batch handler takes a list of its items, as in `{parameters[0].name}: list[Reading]`, not {taken!r}"
+        )
+    return (get_args(taken) or (Any,))[0]
 
 
 def _name(function: Callable[..., object]) -> str:

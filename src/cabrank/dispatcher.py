@@ -12,6 +12,7 @@ from typing import Self
 import msgspec
 
 from cabrank.app import App
+from cabrank.batching import queue_for
 from cabrank.block import Leases, granted, queue_of
 from cabrank.clock import Clock
 from cabrank.errors import QueueDrained, StoreUnavailable, UsageError
@@ -264,7 +265,7 @@ class Dispatcher(Intake):
     # ------------------------------------------------------------------------------------------------------------ within
 
     def _pool(self, queue: str) -> WorkerPool:
-        waiting = JobQueue(queue, reserve_s=self.settings.reserve_s)
+        waiting = queue_for(queue, self.app.handlers.values(), self.settings, self.clock)
         return WorkerPool(
             waiting,
             clock=self.clock,
@@ -409,6 +410,8 @@ class Dispatcher(Intake):
 
     async def _drain(self, ends_at: float) -> None:
         loop = asyncio.get_running_loop()
+        for pool in self.pools.values():
+            pool.queue.hurry()
         while loop.time() < ends_at and not (self._hurry and self._hurry.done()):
             if not await self._is_left(self.pools.keys() - self._pauses.queues):
                 break

@@ -5,6 +5,7 @@ CabrankError
 │   ├── RegistrationError       a handler, a document route or a queue was declared wrongly
 │   ├── SettingError            a setting has a value that cannot be used
 │   ├── UnknownHandler          no handler of that name in this app
+│   ├── WrongAnswer             a batch handler returned what says nothing of its items
 │   ├── NotEntered              used before `async with` was entered
 │   └── UsedAfterFork           used in a forked child
 ├── PayloadInvalid              the payload is not what the handler takes
@@ -73,6 +74,10 @@ class UnknownHandler(UsageError):
         listed = f"; it has {', '.join(known)}" if known else ""
         super().__init__(f"no handler named {name!r} in this app{listed}")
         self.name = name
+
+
+class WrongAnswer(UsageError):
+    """A batch handler returned neither None nor a list with one `None` or `Failure` for each item, so all its items have failed."""
 
 
 class NotEntered(UsageError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from typing import Any, TypeVar, cast, overload
 
@@ -14,13 +14,19 @@ T = TypeVar("T")
 
 
 class JobContext:
-    """The run that a handler is in, as its keyword-only parameter `job: JobContext = cabrank.context()` receives it."""
+    """The run that a handler is in, as its keyword-only parameter `job: JobContext = cabrank.context()` receives it.
 
-    __slots__ = ("attempt", "deadline_at", "handler", "id", "run")
+    In a batch handler it is the call's: `ids` are those of all items, `id` and `run` are the first one's, `attempt` is the highest of
+    theirs and `deadline_at` the earliest.
+    """
 
-    def __init__(self, *, id: str, handler: str, run: int, attempt: int, deadline_at: float) -> None:
+    __slots__ = ("attempt", "deadline_at", "handler", "id", "ids", "run")
+
+    def __init__(self, *, id: str, handler: str, run: int, attempt: int, deadline_at: float, ids: Sequence[str] = ()) -> None:
         self.id = id
         """The job's id as text. The same for every run, so it is a good name for what the job makes."""
+        self.ids = ids or (id,)
+        """The ids of all items of a batch, in their order. Each travels with its item: two runs may be grouped differently."""
         self.handler = handler
         self.run = run
         """Counts every start, from 1: (id, run) tells two runs of one job apart."""

@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from cabrank.batch import leases_of, reaches
+from cabrank.batching import Batching
 from cabrank.block import Leases
 from cabrank.clock import Clock
 from cabrank.job import Lease
 from cabrank.policy import Cancelled, Interrupted, Late, Outcome, TimedOut
-from cabrank.queue import JobQueue
+from cabrank.queue import JobQueue, Line
 from cabrank.root import STUBBORN_S
 from cabrank.stores.contract import Want
 from cabrank.workers.contract import Worker
@@ -57,6 +59,7 @@ class WorkerPool:
         self.returned = returned
         self.tell = tell
         self._clock = clock
+        self._batching = Batching(queue, clock)
         self._timeout_of = timeout_of
         self._freed = freed  # called when a worker can take jobs again without having reported one
         self._stubborn = stubborn  # called once for a run that does not stop
@@ -81,7 +84,7 @@ class WorkerPool:
     @property
     def busy(self) -> bool:
         """Whether anything runs or waits to be run here."""
-        return bool(self.at_work or self.queue)
+        return bool(self.at_work or len(self.queue))
 
     @property
     def started(self) -> int:
@@ -96,7 +99,8 @@ class WorkerPool:
     @property
     def running(self) -> Sequence[Lease]:
         """What runs now."""
-        return [lease for worker in self._workers if (lease := worker.lease) is not None]
+        leases = (worker.lease for worker in self._workers)  # looked at once: threads go from one to the next by themselves
+        return [one for lease in leases if lease is not None for one in leases_of(lease)]
 
     def want(self, *, alone: bool) -> Want:
         """What the queue can take now. `alone`: nothing else runs in this process."""
@@ -108,6 +112,9 @@ class WorkerPool:
     def accept(self, leases: Sequence[Lease | Leases]) -> None:
         """Take leases that were claimed, and wake a worker for them."""
         self.queue.extend(leases)
+        if self.queue.wants_more:
+            self.queue.wants_more = False
+            self._freed()
         self.hire()
 
     def after(self, leases: Leases) -> Leases | None:
@@ -174,7 +181,7 @@ class WorkerPool:
             return True
         for worker in self._workers:
             running = worker.lease
-            if running is not None and (running.job.id, running.run) == fence:
+            if running is not None and reaches(running, fence):
                 return self._ask(worker, running, FINISHED)
         return False
 
@@ -207,7 +214,10 @@ class WorkerPool:
                     await self._stand_in_rank()
                     slice_began = self.monotonic()
                     continue
-                through = worker.run_through(head, self) if isinstance(head, Leases) else None
+                if isinstance(head, Leases):
+                    through = worker.run_through(head, self)
+                else:
+                    through = self._batching.run(worker, head, self) if isinstance(head, Line) else None
                 rested = await (self._run(worker, self.queue.take()) if through is None else through)
                 if worker.suspended:
                     worker.suspended = False

@@ -8,7 +8,7 @@ import pytest
 
 from tests.docs.pages import ROOT, files, fits, run, steps
 
-PAGES = ["call-from-blocking-code.md", "limit-calls.md", "schedule-jobs.md", "see-what-runs.md"]
+PAGES = ["call-from-blocking-code.md", "limit-calls.md", "pack-uploads.md", "schedule-jobs.md", "see-what-runs.md"]
 
 
 @pytest.mark.parametrize("name", PAGES)

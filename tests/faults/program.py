@@ -42,6 +42,18 @@ def exits(code: int) -> None:
     os._exit(code)
 
 
+@app.job(kind="process", batch=cabrank.Batch(jobs=8, wait_s=0.05))
+def packs(numbers: list[int]) -> None:
+    """Kills its process where a number is below 0; the others of the batch have done nothing."""
+    if min(numbers) < 0:
+        os._exit(1)
+
+
+@app.job(kind="process", batch=cabrank.Batch(jobs=8, wait_s=0.05), retry=once, timeout_s=0.2)
+def hangs_together(numbers: list[int]) -> None:
+    time.sleep(1e6)
+
+
 @app.job(kind="process", retry=once)
 def hoards(size: int) -> int:
     return len(bytearray(size))

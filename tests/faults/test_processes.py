@@ -83,6 +83,21 @@ async def test_an_exit_that_nobody_can_catch_is_a_crash(dispatcher: cabrank.Disp
     assert "exit code 3" in error.trace
 
 
+async def test_an_item_that_kills_the_process_of_its_batch_is_given_up_and_the_others_are_done(dispatcher: cabrank.Dispatcher) -> None:
+    """Twice together with the others, then each of them alone."""
+    handles = [await dispatcher.submit(program.packs, number) for number in (1, 2, -1, 3, 4, 5, 6, 7)]
+    error = await failure_of(handles.pop(2))
+    assert error.reason == "worker_lost"
+    for handle in handles:
+        await handle.result()
+
+
+async def test_a_batch_that_hangs_ends_with_its_process(dispatcher: cabrank.Dispatcher) -> None:
+    for handle in [await dispatcher.submit(program.hangs_together, number) for number in range(3)]:
+        assert (await failure_of(handle)).reason == "timed_out"
+    assert await (await dispatcher.submit(program.double, 1)).result() == 2
+
+
 async def test_an_idle_worker_that_is_killed_is_replaced(dispatcher: cabrank.Dispatcher) -> None:
     pid = await (await dispatcher.submit(program.works_in)).result()
     os.kill(pid, signal.SIGKILL)

@@ -1,9 +1,9 @@
 """A program that submits numbers and runs them, on one SQLite file, until it is killed: the child of `test_kill`.
 
-    python -m tests.flow.acknowledging FOLDER FIRST
+    python -m tests.flow.acknowledging FOLDER one|batch FIRST
 
-It writes each number to `acknowledged` when its submit has returned, and to `executed` when its job runs. Without FIRST it
-submits nothing, runs what is left and ends.
+`batch`: many numbers are run by one call. It writes each number to `acknowledged` when its submit has returned, and to `executed` when
+its job runs. Without FIRST it submits nothing, runs what is left and ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import cabrank
 SUBMITTERS = 16
 
 
-async def main(folder: Path, first: int | None) -> None:
+async def main(folder: Path, way: str, first: int | None) -> None:
     app = cabrank.App()
     executed = (folder / "executed").open("ab", buffering=0)
     acknowledged = (folder / "acknowledged").open("ab", buffering=0)
@@ -28,9 +28,14 @@ async def main(folder: Path, first: int | None) -> None:
         await asyncio.sleep(0.001)
         executed.write(b"%d\n" % number)
 
+    @app.job(batch=cabrank.Batch(jobs=16, wait_s=0.002))
+    async def put_together(numbers: list[int]) -> None:
+        await asyncio.sleep(0.001)
+        executed.write(b"".join(b"%d\n" % number for number in numbers))
+
     async def submit(dispatcher: cabrank.Dispatcher, numbers: itertools.count[int]) -> None:
         for number in numbers:
-            await dispatcher.submit(put, number)
+            await (dispatcher.submit(put, number) if way == "one" else dispatcher.submit(put_together, number))
             acknowledged.write(b"%d\n" % number)
 
     async with cabrank.Dispatcher(app, store=f"sqlite:///{folder}/jobs.db") as dispatcher, asyncio.TaskGroup() as group:
@@ -45,4 +50,4 @@ async def main(folder: Path, first: int | None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else None))

@@ -16,15 +16,16 @@ LONGEST_LIFE_S = 0.4
 
 
 @pytest.mark.timeout(120)  # eleven processes, each of which imports, opens and works
+@pytest.mark.parametrize("way", ["one", "batch"])
 @pytest.mark.parametrize("seed", [1])
-def test_nothing_that_was_acknowledged_is_lost_by_kills(seed: int, tmp_path: Path) -> None:
+def test_nothing_that_was_acknowledged_is_lost_by_kills(seed: int, way: str, tmp_path: Path) -> None:
     rng = Random(seed)
     for life in range(KILLS):
-        with child(tmp_path, str(life * 1_000_000)) as process:
+        with child(tmp_path, way, str(life * 1_000_000)) as process:
             announced(process)
             time.sleep(rng.uniform(0.0, LONGEST_LIFE_S))  # the moment of the kill is what is drawn, nothing is waited for
             process.kill()
-    with child(tmp_path) as process:
+    with child(tmp_path, way) as process:
         announced(process)
         assert process.wait() == 0
     acknowledged, executed = numbers(tmp_path / "acknowledged"), numbers(tmp_path / "executed")

@@ -52,6 +52,9 @@ def make_typed_app() -> cabrank.App:
     @app.job
     async def circle(circle: Circle) -> None: ...
 
+    @app.job(batch=cabrank.Batch())
+    async def lines(lines: list[Line]) -> None: ...
+
     @app.job
     async def size(size: Size) -> None: ...
 
@@ -100,6 +103,7 @@ async def test_every_path_is_described_and_every_description_has_a_path() -> Non
     ("name", "properties", "required"),
     [
         ("line", {"length": {"type": "integer", "minimum": 0}}, ["length"]),
+        ("lines", {"length": {"type": "integer", "minimum": 0}}, ["length"]),
         ("circle", {"radius": {"type": "number"}}, ["radius"]),
         ("size", {"wide": {"type": "integer"}, "high": {"type": "integer"}}, ["high", "wide"]),
     ],
@@ -152,6 +156,7 @@ def test_the_description_is_valid_openapi() -> None:
 async def test_bodies_of_every_kind_are_taken_and_their_faults_are_told(served: Served) -> None:
     for path, good, bad, pointer in (
         ("/jobs/line", b'{"length":1}', b'{"length":-1}', "/length"),
+        ("/jobs/lines", b'{"length":1}', b'[{"length":1}]', ""),
         ("/jobs/circle", b'{"radius":1.5}', b'{"radius":"x"}', "/radius"),
         ("/jobs/size", b'{"wide":1,"high":2}', b'{"wide":1,"high":null}', "/high"),
         ("/jobs/several", b'{"size":{"wide":1,"high":2}}', b'{"size":{"wide":"a","high":2}}', "/size/wide"),

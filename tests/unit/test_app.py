@@ -156,3 +156,28 @@ def test_a_coroutine_function_is_known_in_each_of_its_forms() -> None:
 def test_a_callable_without_an_app_is_run_once_in_the_queue_of_its_kind() -> None:
     handler = bare_handler(Kind.ASYNC)
     assert (handler.queue, handler.retry.attempts) == ("async", 1)
+
+
+@pytest.mark.parametrize("wrong", [{"jobs": 0}, {"jobs": 10_001}, {"wait_s": -1}, {"bytes": 0}, {"wait_s": float("inf")}])
+def test_a_batch_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(cabrank.SettingError, match=f"Batch.{next(iter(wrong))} is a"):
+        cabrank.Batch(**wrong)
+
+
+def test_a_batch_handler_takes_one_list() -> None:
+    app = cabrank.App()
+    batch = cabrank.Batch()
+
+    async def of_one(item: int) -> None: ...
+    async def of_two(items: list[int], more: int) -> None: ...
+    async def right(items: list[int]) -> None: ...
+
+    with pytest.raises(cabrank.RegistrationError, match="takes a list of its items, as in `item: list"):
+        app.job(batch=batch)(of_one)  # type: ignore[arg-type] # pyright: ignore -- that is what is refused
+    with pytest.raises(cabrank.RegistrationError, match="exactly one parameter, the list of its items"):
+        app.job(batch=batch)(of_two)  # type: ignore[arg-type] # pyright: ignore -- as above
+    with pytest.raises(cabrank.RegistrationError, match="batch is a cabrank"):
+        app.job(batch=64)(right)  # type: ignore[call-overload] # pyright: ignore -- as above
+    with pytest.raises(cabrank.RegistrationError, match="with max_crashes=1 one item"):
+        app.job(batch=batch, max_crashes=1)(right)
+    assert app.job(batch=batch)(right).codec.wire is int

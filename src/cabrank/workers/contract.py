@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from cabrank.app import AnyHandler
+from cabrank.batch import Together
 from cabrank.block import Block, Leases
 from cabrank.errors import ResourceFailed
 from cabrank.inject import ContextMarker, JobContext, ResourceMarker, Resources
@@ -186,7 +187,12 @@ class Calls:
     def _context(self, lease: Lease) -> JobContext:
         job = lease.job
         return JobContext(
-            id=text_id(self._prefix, job.id), handler=job.handler, run=lease.run, attempt=lease.failures + 1, deadline_at=job.deadline_at
+            id=text_id(self._prefix, job.id),
+            handler=job.handler,
+            run=lease.run,
+            attempt=lease.failures + 1,
+            deadline_at=job.deadline_at,
+            ids=[text_id(self._prefix, one.job.id) for one in lease.leases] if isinstance(lease, Together) else (),
         )
 
 

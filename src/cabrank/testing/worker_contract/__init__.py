@@ -28,8 +28,9 @@ import pytest_asyncio
 from cabrank.app import App
 from cabrank.block import Block, Call, Leases
 from cabrank.inject import Resources
-from cabrank.policy import RETURNED_NONE, Cancelled, GiveUp, Outcome, Raised, Returned, Snooze, TimedOut, TryAgain, Unreadable
+from cabrank.policy import RETURNED_NONE, Cancelled, GiveUp, Outcome, Returned, Snooze, TimedOut, TryAgain, Unreadable
 from cabrank.settings import Kind
+from cabrank.testing.worker_contract.batches import BatchContract, raised_by
 from cabrank.testing.worker_contract.coroutines import ASYNC
 from cabrank.testing.worker_contract.driven import Desk, Driven, Gate, driven
 from cabrank.testing.worker_contract.functions import ERRORS, PROCESS, THREAD
@@ -40,14 +41,8 @@ __all__ = ["APPS", "Driven", "Gate", "WorkerContract", "driven"]
 APPS = {Kind.ASYNC: ASYNC, Kind.THREAD: THREAD, Kind.PROCESS: PROCESS}
 
 
-def raised_by(outcome: Outcome) -> BaseException:
-    """The error of a run that raised."""
-    assert isinstance(outcome, Raised)
-    return outcome.error
-
-
 @pytest.mark.asyncio
-class WorkerContract:
+class WorkerContract(BatchContract):
     """All promises of `Worker` that do not depend on the kind."""
 
     kind: Kind

@@ -6,6 +6,7 @@ import asyncio
 import os
 
 from cabrank.app import App
+from cabrank.batch import Batch, Failure
 from cabrank.inject import JobContext, context, resource
 from cabrank.testing.worker_contract import functions
 from cabrank.testing.worker_contract.functions import open_stock
@@ -79,6 +80,13 @@ async def takes_a_resource(*, stock: list[str] = resource(open_stock)) -> str:
 async def where() -> tuple[int, int]:
     """Does not suspend."""
     return functions.where()
+
+
+@ASYNC.job(batch=Batch())
+async def packs(items: list[int], *, job: JobContext = context()) -> list[Failure | None] | None:
+    """Suspends first."""
+    await asyncio.sleep(0)
+    return functions.packs(items, job=job)
 
 
 @ASYNC.job

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -14,6 +14,7 @@ from typing import Self
 import msgspec
 
 from cabrank.app import App
+from cabrank.batch import together
 from cabrank.block import Leases
 from cabrank.job import Job, Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Returned
@@ -113,6 +114,11 @@ class Driven:
         """Run a lease to its end."""
         self.give(lease)
         return await self.next_outcome()
+
+    async def batch(self, handler: str, *items: object) -> Sequence[Outcome]:
+        """Run one call of a batch handler to its end."""
+        call = together([self.lease(handler, item) for item in items], list(items))
+        return call.outcomes(await self.outcome_of(call))
 
     def give(self, lease: Lease) -> None:
         """Let it be run, without waiting for it."""

@@ -8,11 +8,18 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 from cabrank.app import App
+from cabrank.batch import Batch, Failure
 from cabrank.inject import JobContext, context, resource
 from cabrank.policy import GiveUp, Snooze, TryAgain
 from cabrank.settings import Kind
 
 MARK: ContextVar[int] = ContextVar("mark", default=0)
+
+
+class Below(Exception):
+    """An exception of the program's own."""
+
+
 ERRORS = {
     "ValueError": ValueError,
     "SystemExit": SystemExit,
@@ -95,6 +102,25 @@ def held(entered: str, opened: str) -> str:
     return "let through"
 
 
+def packs(items: list[int], *, job: JobContext = context()) -> list[Failure | None] | None:
+    """A batch: None if all are above 0, else what is wrong with each; 13 is wrong for all, and beyond 100 the answer itself is."""
+    if max(items) > 100:  # noqa: PLR2004
+        too_many: list[Failure | None] = [None] * max(items)
+        return too_many
+    if 13 in items:  # noqa: PLR2004
+        raise ValueError("a 13")
+    if min(items) > 0:
+        return None
+    said: dict[int, Failure] = {
+        0: Failure("a zero", after_s=1.5),
+        -1: Failure(Below("below 0")),
+        -2: Failure(Snooze(for_s=2.5)),
+        -3: Failure(KeyError("hopeless"), retry=False),
+        -4: Failure(" ".join(job.ids)),
+    }
+    return [said.get(item) for item in items]
+
+
 FUNCTIONS: tuple[Callable[..., object], ...] = (
     adds,
     nothing,
@@ -116,6 +142,7 @@ def app_of(kind: Kind) -> App:
     app = App()
     for function in FUNCTIONS:
         app.job(kind=kind.value)(function)
+    app.job(kind=kind.value, batch=Batch())(packs)
     return app
 
 

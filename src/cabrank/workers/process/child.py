@@ -18,7 +18,10 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Never, cast
 
+import msgspec
+
 from cabrank.app import AnyHandler
+from cabrank.batch import together
 from cabrank.errors import PayloadInvalid, RegistrationError
 from cabrank.inject import Resources
 from cabrank.job import BARE, Job, Lease
@@ -83,7 +86,8 @@ class Child:
             raise self._program
         if call.handler == BARE:
             return *wire.bare_call(call), {}
-        return self._calls_of(call.handler, self._program).prepare(_lease(call))
+        items = self._program[call.handler].codec.decode_each(call.payload) if call.ids else None
+        return self._calls_of(call.handler, self._program).prepare(_lease(call, items))
 
     def _calls_of(self, name: str, program: Mapping[str, AnyHandler]) -> Calls:
         """How the handler is called; its resources are opened with its first call here."""
@@ -117,9 +121,11 @@ class Child:
                 self._runner.run(self._resources.close())
 
 
-def _lease(call: wire.Call) -> Lease:
+def _lease(call: wire.Call, items: list[object] | None) -> Lease:
     job = Job(id=call.id, handler=call.handler, queue="", payload=call.payload, deadline_at=call.deadline_at)
-    return Lease(job, call.run, call.failures)
+    if items is None:
+        return Lease(job, call.run, call.failures)
+    return together([Lease(msgspec.structs.replace(job, id=id), call.run, call.failures) for id in call.ids], items)
 
 
 def live(connection: socket.socket, program: Imported, prefix: str, *, memory: int | None, parent: int) -> Never:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from cabrank.app import AnyHandler, Handler
+from cabrank.batch import Batch
 from cabrank.errors import RegistrationError
 from cabrank.policy import NO_RETRY, traced
 from cabrank.settings import Kind
@@ -28,6 +29,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     module: str
     name: str
     file: str | None
+    batch: Batch | None = None
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +54,9 @@ def place_of(handler: AnyHandler) -> Place:
             f"handler {handler.name!r} of kind process stands inside a function ({name or function!r}), where a worker process cannot "
             f"find it: move it to the top of a module"
         )
-    return Place(handler=handler.name, module=module, name=name, file=getattr(sys.modules.get(module), "__file__", None))
+    return Place(
+        handler=handler.name, module=module, name=name, file=getattr(sys.modules.get(module), "__file__", None), batch=handler.batch
+    )
 
 
 def program_of(places: list[Place], prefix: str) -> Program:
@@ -90,7 +94,14 @@ def _found(place: Place) -> AnyHandler:
         return found  # pyright: ignore[reportUnknownVariableType] -- isinstance cannot tell the parameters
     function = found.function if isinstance(found, Handler) else found  # pyright: ignore[reportUnknownMemberType] -- as above
     return Handler(  # registered under another name, or by a call
-        function, name=place.handler, queue=Kind.PROCESS, kind=Kind.PROCESS, retry=NO_RETRY, timeout_s=None, max_crashes=None
+        function,
+        name=place.handler,
+        queue=Kind.PROCESS,
+        kind=Kind.PROCESS,
+        retry=NO_RETRY,
+        timeout_s=None,
+        max_crashes=None,
+        batch=place.batch,
     )
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import pickle
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any
 
 import msgspec
 
+from cabrank import batch
+from cabrank.errors import WrongAnswer
 from cabrank.job import BARE, Lease
 from cabrank.policy import (
     RETURNED_NONE,
@@ -33,7 +35,10 @@ RECEIVE = 1 << 16  # bytes taken from a socket at a time
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
-    """One run: what a worker needs of a lease. `payload` is pickled if no app registered what is called, else JSON."""
+    """One run: what a worker needs of a lease. `payload` is pickled if no app registered what is called, else JSON.
+
+    `ids` are those of the jobs that are run together; `payload` is then the array of theirs.
+    """
 
     id: int
     run: int
@@ -41,6 +46,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
     deadline_at: float
     handler: str
     payload: bytes
+    ids: Sequence[int] = ()
 
 
 class Said(IntEnum):
@@ -52,6 +58,7 @@ class Said(IntEnum):
     ERROR = 3
     UNREADABLE = 4
     UNRECORDABLE = 5
+    EACH = 6
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
@@ -75,6 +82,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 
 _encode, _decode_call = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Call).decode
 _decode_reply, _decode_failure = msgspec.msgpack.Decoder(Reply).decode, msgspec.msgpack.Decoder(Failure).decode
+_decode_each = msgspec.msgpack.Decoder(list[bytes | None]).decode
 PLAIN = (str, int, float, bool, bytes, type(None))  # what of an exception's arguments travels as it is
 
 
@@ -89,6 +97,10 @@ def call_of(lease: Lease) -> bytes:
     Raises whatever pickling raises, if no app registered what is called.
     """
     job = lease.job
+    if isinstance(lease, batch.Together):
+        together = b"[" + b",".join(one.job.payload for one in lease.leases) + b"]"
+        ids = [one.job.id for one in lease.leases]
+        return framed(_encode(Call(job.id, lease.run, lease.failures, job.deadline_at, job.handler, together, ids)))
     payload = job.payload if job.function is None else pickle.dumps((job.function, job.args or ()), pickle.HIGHEST_PROTOCOL)
     return framed(_encode(Call(job.id, lease.run, lease.failures, job.deadline_at, job.handler, payload)))
 
@@ -108,12 +120,23 @@ def returned(call: Call, value: object, encode: Callable[[str, object], bytes | 
     """The reply of a run that returned `value`; `encode` makes JSON of what a registered handler returned."""
     if value is None:
         return Reply(Said.NOTHING)
+    if call.ids:
+        return _each(call, value)
     try:
         if call.handler == BARE:
             return Reply(Said.OBJECT, pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
         return Reply(Said.RESULT, encode(call.handler, value) or b"null")
     except Exception as error:  # noqa: BLE001 -- the value is the user's, and looking at it may raise anything
         return Reply(Said.UNRECORDABLE, f"what the run left cannot be kept: {type(error).__name__}: {error}".encode())
+
+
+def _each(call: Call, value: object) -> Reply:
+    """The reply of a batch that says something else of each item than that it went well."""
+    try:
+        said = batch.answers(value, len(call.ids)) or ()
+    except WrongAnswer as error:
+        return raised(call, error)
+    return Reply(Said.EACH, _encode([None if one is None else raised(call, one.raised).body for one in said]))
 
 
 def raised(call: Call, error: BaseException) -> Reply:
@@ -161,6 +184,9 @@ def read_reply(frame: bytes) -> tuple[Outcome, int]:
             return _object(reply.body), reply.memory
         case Said.ERROR:
             return _error(_decode_failure(reply.body)), reply.memory
+        case Said.EACH:
+            said = [None if one is None else batch.Failure(_error(_decode_failure(one)).error) for one in _decode_each(reply.body)]
+            return Returned(said), reply.memory
         case Said.UNREADABLE:
             return Unreadable(reply.body.decode()), reply.memory
         case Said.UNRECORDABLE:
