@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import time
@@ -26,8 +27,11 @@ SETTLED_S = 2.0  # a worker that has started and is idle
 
 
 class Figures(msgspec.Struct, kw_only=True):
-    """Of one peer. Rates in jobs a second, latencies in ms, memory in bytes; `failed` says which part could not be measured, and why."""
+    """Of one peer. Rates in jobs a second, latencies in ms, memory in bytes; `load_average` is
+    what the machine had to do in the minute before; `failed` says which part could not be measured, and why.
+    """
 
+    load_average: float = 0.0
     one: float = 0.0
     many: float = 0.0
     bulk: float = 0.0
@@ -48,7 +52,7 @@ class Figures(msgspec.Struct, kw_only=True):
 
 def measure(peer: Peer, environment: Environment, scratch: Path, say: Callable[[str], None]) -> Figures:
     """Everything of one peer."""
-    figures = Figures()
+    figures = Figures(load_average=os.getloadavg()[0])
     for title, part in (("submits", submits), ("drain", drain), ("latency", latency), ("kill", killed)):
         try:
             with place(peer, environment, scratch) as made:

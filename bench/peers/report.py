@@ -15,7 +15,9 @@ HOW = (
     "coroutines or threads of one process; *bulk*: the library's own bulk call by the 1,000, where it has none 100 calls at a time "
     "(`*`). *Drain*: jobs wait, then a worker starts; as many jobs as it does in about 10 s, at least 500; the rate over the last "
     "95 % of them. *Latency*: from the submit to the handler, 500 jobs at 100 a second, worker idle. *Memory*: the peak of the "
-    "worker's largest process, and of all its processes, after the drain. Servers run on the same two cores and are not counted."
+    "worker's largest process, and of all its processes, after the drain. Servers run on the same two cores and are not "
+    "counted. *Load before*: the load average of the minute before the library's turn, of which some 2 are the run's own: the more "
+    "there was beside it, the worse are the figures of that line."
 )
 
 
@@ -26,7 +28,18 @@ def grids(found: Mapping[str, Figures]) -> list[Grid]:
 
 def rates(found: Mapping[str, Figures]) -> Grid:
     """Rates, latency, memory."""
-    heads = ("library", "setup", "1 submitter/s", "64/s", "bulk/s", "jobs drained", "drain/s", "latency p50 · p99 ms", "memory MB · all")
+    heads = (
+        "library",
+        "setup",
+        "1 submitter/s",
+        "64/s",
+        "bulk/s",
+        "jobs drained",
+        "drain/s",
+        "latency p50 · p99 ms",
+        "memory MB · all",
+        "load before",
+    )
     lines = [
         (
             peer.name,
@@ -38,6 +51,7 @@ def rates(found: Mapping[str, Figures]) -> Grid:
             figure(its.drain),
             f"{its.p50_ms:.1f} · {its.p99_ms:.1f}" if its.p50_ms else "-",
             f"{its.memory / 1e6:.0f} · {its.memory_of_all / 1e6:.0f}",
+            f"{its.load_average:.1f}",
         )
         for peer in PEERS
         if (its := found.get(peer.name)) is not None

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 
 import asyncpg
 import record
@@ -9,6 +10,7 @@ queries = None
 
 
 async def factory():
+    logging.getLogger("pgqueuer").setLevel("ERROR")
     pgq = PgQueuer(AsyncpgDriver(await asyncpg.connect(record.POSTGRES)))
 
     @pgq.entrypoint("noop")
@@ -49,4 +51,12 @@ async def submit_bulk(texts):
     await queries.enqueue(["noop"] * len(texts), [text.encode() for text in texts], [0] * len(texts))
 
 
-WORKER = ["python", "-m", "pgqueuer", "run", "app_pgqueuer:factory", "--batch-size", "100", "--log-level", "ERROR"]
+WORKER = ["python", "app_pgqueuer.py"]
+
+
+async def work():
+    await (await factory()).run(batch_size=100)
+
+
+if __name__ == "__main__":
+    asyncio.run(work())

@@ -39,4 +39,4 @@ async def submit_bulk(texts):
     await noop.batch_defer_async(*[{"text": text} for text in texts])
 
 
-WORKER = ["procrastinate", "--app", "app_procrastinate.app", "worker", "--concurrency", "10"]
+WORKER = ["procrastinate", "--app", "app_procrastinate.app", "--log-level", "warning", "worker", "--concurrency", "10"]
