@@ -32,6 +32,7 @@ from cabrank.errors import (
     Unsuccessful,
     UsageError,
     UsedAfterFork,
+    WaitsForItself,
     WorkerLost,
     WrongAnswer,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "Unsuccessful",
     "UsageError",
     "UsedAfterFork",
+    "WaitsForItself",
     "WorkerLost",
     "WrongAnswer",
     "as_completed",

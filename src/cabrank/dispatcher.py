@@ -15,6 +15,7 @@ from cabrank.app import App
 from cabrank.batching import queue_for
 from cabrank.block import Leases, granted, queue_of
 from cabrank.clock import Clock
+from cabrank.deadlock import end_deadlocks
 from cabrank.errors import QueueDrained, StoreUnavailable, UsageError
 from cabrank.events import RunsCancelling, logger
 from cabrank.inject import Resources
@@ -87,8 +88,7 @@ class Dispatcher(Intake):
         self._ticking = Ticking(self.app, engine=self.engine, drafts=self.drafts, enter=self.enter)
         self._settle, self._returned = self.engine.committer.pending.settle, self.engine.committer.pending.returned
         self._pauses, self._resources = Pauses(), Resources()
-        self._fitting = self._stopping = False
-        self._suspect_waits = self._suspect_runs = False
+        self._fitting = self._stopping = self._suspect_waits = self._suspect_runs = False
         self.engine.on_failure = self._let_go
         self._hurry: asyncio.Future[None] | None = None
         self._lookout = Lookout(self.pools, kinds, self.engine, block_s=self.settings.loop_block_s if spawn is None else 0)
@@ -106,6 +106,7 @@ class Dispatcher(Intake):
         self._fit_from_now_on()
         self.engine.committer.claim_for(self)
         self._ticking.begin()
+        end_deadlocks(self._staff, self.engine)
         return self
 
     async def stop(self, *, grace_s: float | None = None) -> None:

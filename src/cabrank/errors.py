@@ -7,7 +7,8 @@ CabrankError
 │   ├── UnknownHandler          no handler of that name in this app
 │   ├── WrongAnswer             a batch handler returned what says nothing of its items
 │   ├── NotEntered              used before `async with` was entered
-│   └── UsedAfterFork           used in a forked child
+│   ├── UsedAfterFork           used in a forked child
+│   └── WaitsForItself          a job waits for a job that only its own pool could run, and all of that wait
 ├── PayloadInvalid              the payload is not what the handler takes
 │   ├── PayloadMalformed        … it is not even JSON
 │   └── PayloadTooLarge         … it is larger than the limit
@@ -96,6 +97,13 @@ class UsedAfterFork(UsageError):
             "it was opened before a fork and cannot be used in the child: open it there, in the server's hook (gunicorn: post_fork in its "
             "configuration; uWSGI: @uwsgidecorators.postfork; ASGI: the lifespan), or start the server without --preload"
         )
+
+
+class WaitsForItself(UsageError):
+    """A job waits for the result of a job that only its own pool could run, and every worker of that pool waits like this.
+
+    Without this error they would wait for ever. Give the jobs that are waited for a queue of their own.
+    """
 
 
 class PayloadInvalid(CabrankError):

@@ -15,6 +15,7 @@ import msgspec
 from cabrank.codec import PayloadCodec
 from cabrank.errors import JobCancelled, JobExpired, JobFailed, JobHeld, ResultGone, StoreUnavailable, UnknownJob
 from cabrank.job import Settlement, text_id
+from cabrank.seats import note
 from cabrank.states import TRANSITIONS, UNFINISHED, Cause, State
 from cabrank.stores.contract import OVERFLOW, Inspector, JobRecord, Returned
 from cabrank.unasked import FAILURES, Unasked
@@ -91,6 +92,7 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
             ResultGone: it ended, but its result is not kept any more.
             UnknownJob: nothing is known of it.
             IntakeClosed, DispatcherFailed: it had not ended when everything here stopped.
+            WaitsForItself: a job waits for a job of its own queue, and so do all workers of that queue.
             TimeoutError: `timeout_s` seconds passed. The job goes on, and calling again is safe.
         """
         if self._settlement is None:
@@ -248,6 +250,7 @@ class Handles:
         if self.over is not None:
             waiter.set_exception(self.over)
             return waiter
+        note(waiter, self.prefix, number)
         self._waiting.setdefault(number, []).append(waiter)
         self._new.add(number)
         waiter.add_done_callback(lambda waiter: self._forget(number, waiter))

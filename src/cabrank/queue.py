@@ -51,6 +51,15 @@ class JobQueue:
     def __bool__(self) -> bool:
         return self.head is not None
 
+    def __contains__(self, id: int) -> bool:
+        """Whether the job of that id waits here. Cost: a look at what does."""
+        if any(id in line for line in self._lines.values()):
+            return True
+        return any(
+            one.job.id == id if isinstance(one, Lease) else not isinstance(one, Line) and any(lease.job.id == id for lease in one)
+            for one in self._waiting
+        )
+
     @property
     def head(self) -> Lease | Leases | Line | None:
         """What is next: a lease, or leases of jobs that are alike and may be taken by whoever sees them, or a line of which a worker

@@ -36,7 +36,7 @@ class Sizer:
 
     def __init__(self, *, least: int, most: int, target_wait_s: float) -> None:
         self._least = least
-        self._most = most
+        self.most = most
         self._target_wait_s = target_wait_s
         self._before: Load | None = None
         self._occupied = 0.0
@@ -44,7 +44,7 @@ class Sizer:
 
     def size(self, load: Load) -> int:
         """How many workers there are to be now."""
-        need = max(self._least, min(self._most, self._need(load)))
+        need = max(self._least, min(self.most, self._need(load)))
         self._needs.append((load.at, need))
         while self._needs[0][0] <= load.at - SHRINK_S:
             self._needs.popleft()

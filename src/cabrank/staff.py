@@ -13,6 +13,7 @@ from cabrank.events import Counters
 from cabrank.pool import WorkerPool
 from cabrank.queue import RUNNING_IN, WORKING_FOR
 from cabrank.root import Root
+from cabrank.seats import SEAT, Seat, Wait
 from cabrank.settings import Kind, Settings, Workers, check_workers
 from cabrank.sizing import READY_LIMIT, Load, Sizer
 from cabrank.stores.contract import Inspector
@@ -55,6 +56,7 @@ class Staff:
         self._settings = settings
         self._root = root
         self._lives: list[asyncio.Task[None]] = []
+        self._seats: dict[str, list[Seat]] = {queue: [] for queue in pools}
         self._sizers: dict[str, Sizer] = {}
         self._taken_on = 0
 
@@ -63,6 +65,23 @@ class Staff:
         """The workers that have not left."""
         self._lives = [life for life in self._lives if not life.done()]
         return self._lives
+
+    def waiting(self, prefix: str) -> Mapping[str, Sequence[Wait]]:
+        """What runs wait for in those queues where each worker runs one that waits for jobs of the store with that prefix.
+
+        A queue whose pool can still grow is not among them.
+        """
+        found: dict[str, Sequence[Wait]] = {}
+        for queue, pool in self._pools.items():
+            sizer = self._sizers.get(queue)
+            if pool.idle or not pool.at_work or (sizer is not None and pool.size < sizer.most):
+                continue
+            there = set(map(id, pool.workers))
+            self._seats[queue] = [seat for seat in self._seats[queue] if id(seat.worker) in there]
+            waits = [seat.waits(prefix) for seat in self._seats[queue]]
+            if all(waits):
+                found[queue] = [wait for its in waits for wait in its]
+        return found
 
     def open(self) -> None:
         """Take on as many workers for each queue as the settings say."""
@@ -119,13 +138,15 @@ class Staff:
             self._take_on(queue, more - pool.keep(more))
 
     def _take_on(self, queue: str, workers: int) -> None:
-        context = contextvars.copy_context()
-        context.run(RUNNING_IN.set, queue)
-        context.run(WORKING_FOR.set, self._root)
         for _ in range(workers):
+            context, seat = contextvars.copy_context(), Seat()
+            context.run(RUNNING_IN.set, queue)
+            context.run(WORKING_FOR.set, self._root)
+            context.run(SEAT.set, seat)
             self._taken_on += 1
-            work = self._pools[queue].add(self._spawn(self._kinds[queue], self._calls, context))
-            self._lives.append(self._root.start(work, name=f"{queue}/{self._taken_on}"))
+            seat.worker = self._spawn(self._kinds[queue], self._calls, context)
+            self._seats[queue].append(seat)
+            self._lives.append(self._root.start(self._pools[queue].add(seat.worker), name=f"{queue}/{self._taken_on}"))
 
 
 def _load(pool: WorkerPool, ready: int, now: float) -> Load:

@@ -78,6 +78,27 @@ async def test_a_function_that_outlasts_its_timeout_is_left_behind_and_counted(s
     ended.wait()
 
 
+async def test_the_next_job_starts_as_soon_as_one_has_raised(store: str) -> None:
+    app = cabrank.App()
+    go = threading.Event()
+
+    @app.job(retry=cabrank.Retry(attempts=1))
+    def raises() -> None:
+        go.wait()
+        raise RuntimeError
+
+    @app.job
+    def returns() -> int:
+        return 1
+
+    settings = cabrank.Settings(sweep_s=3600, reserve_s=0)  # nothing else would look
+    async with cabrank.Dispatcher(app, store=store, max_workers=1, settings=settings) as dispatcher:
+        await dispatcher.submit(raises)
+        waiting = await dispatcher.submit(returns)
+        go.set()
+        assert await waiting.result(timeout_s=30) == 1
+
+
 async def test_any_function_is_a_job_where_jobs_stay_in_memory() -> None:
     async with cabrank.Dispatcher(max_workers=2) as dispatcher:
         handle = await dispatcher.submit(int, "17")

@@ -192,6 +192,7 @@ class ThreadWorker:
             raise
         self._trip = None
         desk.at_work -= 1
+        desk.tell()  # what it reported was claimed for while it was still at work
         return True
 
     def _give(self, errand: Callable[[], None]) -> None:
