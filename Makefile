@@ -66,7 +66,7 @@ format: env ## put the code into the form that `make lint` asks for
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-demo: env ## the main job on real input, with two kills; FLIGHTS=20000 makes a small one
+demo: env ## the main job on real input, with two kills; FLIGHTS=20000 small, PACK=1 packed on S3, BUCKET=s3://name
 	$(BIN)/python -m examples.demo $(ARGS)
 
 serve: env ## a server on examples/telemetry.py, and what to curl

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import msgspec
 from rich.console import Console
 
-from examples.demo.bucket import Bucket
 from examples.demo.burst import Burst
 from examples.demo.failure import DemoFailed
 from examples.demo.figures import Figures, derive, table
 from examples.demo.flights import ALL_FLIGHTS, group, read_payloads
 from examples.demo.plan import Plan, even_points, random_points
 from examples.demo.scratch import Scratch, open_scratch, shown
+from examples.demo.target import open_target
 from examples.demo.verdict import compare
 
 SIGNALLED = 128  # plus the number of the signal is the exit status, as shells count
@@ -44,10 +44,12 @@ def main() -> int:
 def _show(plan: Plan, scratch: Scratch, console: Console) -> Figures:
     console.print(f"reading {plan.flights:,} flights")
     documents = list(group(read_payloads(plan.flights)))
-    record = asyncio.run(Burst(scratch, documents, plan.kill_points).run(console))
-    with console.status("reading every object back"):
-        verdict = compare(read_payloads(plan.flights), record.acknowledged, Bucket(scratch.bucket))
-    figures = derive(documents, record, verdict)
+    with open_target(plan, scratch) as target:
+        console.print(f"the payloads go to {target.place}", soft_wrap=True)
+        record = asyncio.run(Burst(scratch, target, documents, plan.kill_points).run(console))
+        with console.status("reading every object back"):
+            verdict = compare(read_payloads(plan.flights), record.acknowledged, target.bucket)
+    figures = derive(documents, record, verdict, timed=target.counted is not None)
     scratch.figures.write_bytes(msgspec.json.format(msgspec.json.encode(figures)))
     console.print(table(figures))
     console.print("Nothing was lost." if figures.passed else "NOT as promised: see the table.", f"Kept: {shown(scratch.folder)}")
@@ -61,9 +63,14 @@ def _plan(arguments: Sequence[str]) -> Plan:
     seed = os.environ.get("KILL_SEED") or None
     parser.add_argument("--seed", type=int, default=seed, help="draws the kill points, anywhere in the run")
     parser.add_argument("--name", type=_name, default="demo", help="the folder under var/ that is emptied and used")
+    parser.add_argument("--pack", action="store_true", default=bool(os.environ.get("PACK")), help="many payloads in one object, on S3")
+    bucket = os.environ.get("BUCKET") or ""
+    parser.add_argument(
+        "--bucket", type=_bucket, default=bucket, help="s3://name, reached as AWS_ENDPOINT and others say; a new folder in it"
+    )
     chosen = parser.parse_args(arguments)
     points = even_points(chosen.kills) if chosen.seed is None else random_points(chosen.kills, seed=chosen.seed)
-    return Plan(flights=chosen.flights, kill_points=points, name=chosen.name)
+    return Plan(flights=chosen.flights, kill_points=points, name=chosen.name, packed=chosen.pack, bucket=chosen.bucket)
 
 
 def _flights(text: str) -> int:
@@ -71,6 +78,12 @@ def _flights(text: str) -> int:
     if not 1 <= flights <= ALL_FLIGHTS:
         raise argparse.ArgumentTypeError(f"there are 1 to {ALL_FLIGHTS:,} flights, not {text}")
     return flights
+
+
+def _bucket(text: str) -> str:
+    if text and not text.startswith("s3://"):
+        raise argparse.ArgumentTypeError(f"a bucket is s3://name, not {text}")
+    return text
 
 
 def _name(text: str) -> str:

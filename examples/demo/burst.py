@@ -9,7 +9,6 @@ import msgspec
 from rich.console import Console
 
 from examples.demo.bars import Bars
-from examples.demo.bucket import Bucket
 from examples.demo.failure import DemoFailed
 from examples.demo.flights import KeyedDocument
 from examples.demo.plan import KillPoint
@@ -17,6 +16,7 @@ from examples.demo.scratch import Scratch, shown
 from examples.demo.sender import Acknowledged, Sender
 from examples.demo.server import Life, Server
 from examples.demo.tally import Tally
+from examples.demo.target import Target, left_at
 
 LOOK_S = 0.2
 COUNT_SHARE = 0.05  # of the time goes into counting objects; the two cores are for the server
@@ -31,20 +31,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     refused: int  # requests answered 429 or 503, and sent again
     sent_from_at: float
     sent_until_at: float
+    complete_at: float  # seen to be so, up to a second late
     lives: list[Life]
 
 
 class Burst:
     """One burst against one server, killed at `kill_points`."""
 
-    def __init__(self, scratch: Scratch, documents: Sequence[KeyedDocument], kill_points: Sequence[KillPoint]) -> None:
+    def __init__(self, scratch: Scratch, target: Target, documents: Sequence[KeyedDocument], kill_points: Sequence[KillPoint]) -> None:
         self._documents = documents
         self._kill_points = kill_points
-        self._bucket = Bucket(scratch.bucket)
-        self._server = Server(scratch)
+        self._target = target
+        self._server = Server(scratch, bucket=target.place, environment=target.environment)
         self._tally = Tally(documents=len(documents), payloads=sum(document.payloads for document in documents))
-        self._sender = Sender(self._server, self._tally)
-        self._sent_from_at = self._sent_until_at = 0.0
+        self._sender = Sender(self._server, self._tally, target.path)
+        self._sent_from_at = self._sent_until_at = self._complete_at = 0.0
 
     async def run(self, console: Console) -> Record:
         """Return when all is in the bucket and the server has stopped, or nothing has moved for `STALL_S`.
@@ -71,6 +72,7 @@ class Burst:
             refused=self._sender.refused,
             sent_from_at=self._sent_from_at,
             sent_until_at=self._sent_until_at,
+            complete_at=self._complete_at,
             lives=self._server.lives,
         )
 
@@ -95,7 +97,7 @@ class Burst:
             tally = self._tally
             console.print(
                 f"SIGKILL at {tally.documents_acknowledged:,} of {tally.documents:,} documents acknowledged,"
-                f" {self._bucket.count():,} objects in the bucket",
+                f" {await self._count():,} payloads in the bucket",
                 soft_wrap=True,
             )
             await self._server.start()
@@ -107,17 +109,26 @@ class Burst:
         while not tally.complete and time.monotonic() < moved_at + STALL_S:
             self._server.check_alive()
             if (begun_at := time.monotonic()) >= count_at:
-                tally.set_objects(await asyncio.to_thread(self._bucket.count))
+                tally.set_objects(await self._count())
                 took_s = time.monotonic() - begun_at
                 count_at = begun_at + took_s / COUNT_SHARE
             if (tally.documents_acknowledged, tally.objects) != seen:
                 moved_at, seen = time.monotonic(), (tally.documents_acknowledged, tally.objects)
             bars.show()
             await asyncio.sleep(LOOK_S)
+        self._complete_at = time.time()
         bars.show()
         tally.close()
         if tally.documents_acknowledged < tally.documents:
             raise DemoFailed(self._server.with_log(f"no document was acknowledged for {STALL_S:.0f} s"))
+
+    async def _count(self) -> int:
+        """How many payloads are in the bucket, or at least so many."""
+        if (bucket := self._target.counted) is not None:
+            return await asyncio.to_thread(bucket.count)
+        acknowledged = self._tally.payloads_acknowledged  # before the server is asked, which may know of more by then
+        left = await left_at(self._server.url)
+        return self._tally.objects if left is None else max(self._tally.objects, acknowledged - left)
 
 
 def _first_failure(group: BaseExceptionGroup[BaseException]) -> DemoFailed | None:

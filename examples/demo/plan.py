@@ -25,11 +25,16 @@ class KillPoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One run: the number of flights, the kill points in order, the name of its folder under `var/`."""
+    """One run: the number of flights, the kill points in order, the name of its folder under `var/`.
+
+    `packed`: many payloads become one object. `bucket` is the URL of an S3 bucket, empty for one that the demo brings.
+    """
 
     flights: int
     kill_points: tuple[KillPoint, ...]
     name: str
+    packed: bool = False
+    bucket: str = ""
 
 
 def even_points(kills: int) -> tuple[KillPoint, ...]:

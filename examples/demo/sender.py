@@ -36,8 +36,9 @@ class Answer(msgspec.Struct, frozen=True):
 class Sender:
     """Sends every document until it has its 202, always under the same key; what was answered is not sent again."""
 
-    def __init__(self, server: Server, tally: Tally) -> None:
+    def __init__(self, server: Server, tally: Tally, path: str) -> None:
         self._server = server
+        self._path = path
         self._tally = tally
         self.acknowledged: list[Acknowledged] = []
         self.unanswered = 0
@@ -67,7 +68,7 @@ class Sender:
         headers = {"Content-Type": "application/json", "Idempotency-Key": document.key}
         begun = time.perf_counter()
         try:
-            async with session.post("/telemetry", data=document.body, headers=headers) as answer:
+            async with session.post(self._path, data=document.body, headers=headers) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, TimeoutError):
             self.unanswered += 1

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 
@@ -38,8 +39,10 @@ class Life(msgspec.Struct, kw_only=True):
 class Server:
     """One server at a time, always on the same port and store. `ready` is set while it takes work."""
 
-    def __init__(self, scratch: Scratch) -> None:
+    def __init__(self, scratch: Scratch, *, bucket: str, environment: Mapping[str, str]) -> None:
         self._scratch = scratch
+        self._bucket = bucket
+        self._own_environment = environment
         self._port = _free_port()
         self._process: asyncio.subprocess.Process | None = None
         self.ready = asyncio.Event()
@@ -124,7 +127,7 @@ class Server:
     def _environment(self) -> dict[str, str]:
         # What the person has set for servers of their own would change what is shown here.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CABRANK_")}
-        return inherited | {"TELEMETRY_BUCKET": str(self._scratch.bucket)}
+        return inherited | dict(self._own_environment) | {"TELEMETRY_BUCKET": self._bucket}
 
 
 async def _answers_ready(session: aiohttp.ClientSession) -> bool:

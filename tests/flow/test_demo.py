@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,8 @@ from examples.demo.plan import even_points, random_points
 from examples.demo.scratch import PROJECT
 from examples.demo.sender import Acknowledged
 from examples.demo.verdict import Verdict, compare
-from examples.telemetry import Payload
+from examples.demo.weed import Weed
+from examples.telemetry import Line, Payload
 
 FLIGHTS = 20_000
 NAME = "test-demo"
@@ -24,14 +25,35 @@ NAME = "test-demo"
 
 @pytest.mark.timeout(180)
 def test_the_demo_loses_nothing_with_one_kill() -> None:
-    command = [sys.executable, "-m", "examples.demo", "--flights", str(FLIGHTS), "--kills", "1", "--name", NAME]
-    environment = {name: value for name, value in os.environ.items() if name not in {"FLIGHTS", "KILL_SEED"}}
-    demo = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
-    assert demo.returncode == 0, demo.stdout + demo.stderr
-    figures = msgspec.json.decode((PROJECT / "var" / NAME / "figures.json").read_bytes(), type=Figures)
+    figures = run_demo(NAME)
     assert figures.kills == 1
     assert figures.payloads_acknowledged == figures.objects == FLIGHTS
     assert figures.lost == figures.invented == figures.misplaced == 0
+
+
+@pytest.mark.timeout(240)
+def test_packed_on_a_real_s3_server_it_loses_nothing_either() -> None:
+    figures = run_demo("test-demo-packed", "--pack")
+    assert figures.kills == 1
+    assert figures.payloads_acknowledged == figures.payloads_stored == FLIGHTS
+    assert figures.lost == figures.invented == figures.misplaced == 0
+    assert figures.objects < FLIGHTS / 20, "many payloads are in one object"
+
+
+@pytest.mark.timeout(240)
+def test_it_writes_to_any_bucket_of_an_s3_server(tmp_path: Path) -> None:
+    with Weed(tmp_path / "s3") as weed:
+        figures = run_demo("test-demo-bucket", "--bucket", weed.url, flights=2_000, environment=weed.environment)
+    assert figures.payloads_acknowledged == figures.objects == figures.payloads_stored == 2_000
+    assert figures.lost == figures.invented == figures.misplaced == 0
+
+
+def run_demo(name: str, *options: str, flights: int = FLIGHTS, environment: Mapping[str, str] | None = None) -> Figures:
+    command = [sys.executable, "-m", "examples.demo", "--flights", str(flights), "--kills", "1", "--name", name, *options]
+    own = {name: value for name, value in os.environ.items() if name not in {"FLIGHTS", "KILL_SEED", "PACK", "BUCKET"}}
+    demo = subprocess.run(command, cwd=PROJECT, env=own | dict(environment or {}), capture_output=True, text=True, check=False)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    return msgspec.json.decode((PROJECT / "var" / name / "figures.json").read_bytes(), type=Figures)
 
 
 def test_a_bucket_that_holds_the_input_is_clean(tmp_path: Path) -> None:
@@ -56,6 +78,15 @@ def test_payloads_under_each_others_ids_are_misplaced(tmp_path: Path) -> None:
 
 def test_two_payloads_acknowledged_under_one_id_are_seen(tmp_path: Path) -> None:
     assert verdict_on(tmp_path, ids=["a-1", "a-2", "a-2"], missing=["a-3"]) == Counts(objects=2, lost=1, misplaced=1)
+
+
+def test_what_is_in_two_packed_objects_counts_once(tmp_path: Path) -> None:
+    payloads = [payload(number) for number in (1, 2, 3)]
+    lines = [Line(f"a-{number}", one) for number, one in enumerate(payloads, 1)]
+    for name, its in (("a-1-2-x.ndjson", lines[:2]), ("a-2-2-x.ndjson", lines[1:])):
+        (tmp_path / name).write_bytes(msgspec.json.Encoder().encode_lines(its))
+    verdict = compare(payloads, [acknowledged(payloads, ["a-1", "a-2", "a-3"])], Bucket(tmp_path))
+    assert (counts(verdict), verdict.payloads, verdict.twice) == (Counts(objects=2), 3, 1)
 
 
 def test_a_staging_file_is_no_object(tmp_path: Path) -> None:
