@@ -35,6 +35,7 @@ class Way:
         self._codec = handler.codec
         self._payload = drafts.payload_of(handler)
         self._engine = engine
+        self._shut = engine.shut
         self._ids = engine.ids
         self._handles = engine.handles
         self._live = engine.handles.live
@@ -52,29 +53,29 @@ class Way:
         Raises:
             PayloadInvalid, PayloadTooLarge: the arguments are not what it takes.
         """
-        id, block = self._ids.next, self._block
-        if self._engine.closed is not None or self._queue in self._engine.shut:
+        ids, queue, block, bare = self._ids, self._queue, self._block, self._bare
+        if self._engine.closed is not None or queue in self._shut:
             return None
-        payload = b"" if self._bare else self._payload(args)
-        one = len(args) == 1
+        payload = b"" if bare else self._payload(args)
+        id, one = ids.next, len(args) == 1
         goes_on = block is self._pending.open and id == self._next and one is self._one
-        if not goes_on and (id >= self._ids.end or self._queue in self._in_line):
+        if not goes_on and (id >= ids.end or queue in self._in_line):
             return None
-        if not self._take_room(self._queue, 1, len(payload)):
+        if not self._take_room(queue, 1, len(payload)):
             return None
         if not goes_on:
             self._one = one
             self._block = block = self._begun(id)
             self._full_at = id + TURN_ROWS
             self._pending.begin(block)
-        self._ids.next = self._next = id + 1
+        ids.next = self._next = id + 1
         if id + 1 == self._full_at:
             self._pending.open = None
         block.items.append(args[0] if one else args)
-        if not self._bare:
+        if not bare:
             block.payloads.append(payload)
             block.size += len(payload)
-        handle: JobHandle[Any] = JobHandle(id, self._handles, self._codec, self._bare)
+        handle: JobHandle[Any] = JobHandle(id, self._handles, self._codec, bare)
         self._live[id] = handle
         return handle
 

@@ -180,14 +180,16 @@ class CoroutineWorker:
         return self.began_at
 
     def _begin(self, leases: Leases) -> None:
-        self._leases, self._streak_at = leases, leases.next
-        self._at = self._streak_at - 1
+        self._leases = leases
+        self._streak_at = begins = leases.stop - length_hint(leases.positions)
+        self._at = begins - 1
 
     def _following(self, leases: Leases, desk: Desk) -> Leases | None:
         """Those that are next, when these are used up, if they can be run through in the same way."""
-        self._go_on(leases, desk)
         more = desk.after(leases)
         if more is not None:
+            desk.ended += self._at + 1 - self._streak_at
+            desk.tell()
             self._begin(more)
         return more
 

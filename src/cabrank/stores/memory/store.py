@@ -267,7 +267,7 @@ class MemoryStore:
                 )
                 if not count:
                     break
-                part, free = free[:count], free[count:] or None
+                part, free = (free, None) if count == len(free) else (free[:count], free[count:])
                 taken, size = taken + count, size + part.size
                 claimed.append(ledger.lease_block(part, self.holder))
                 continue
