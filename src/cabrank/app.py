@@ -29,7 +29,7 @@ One = TypeVar("One")
 Many = TypeVar("Many")
 A = TypeVar("A", bound=Answer)
 
-CALLER_OPTIONS = ("delay_s", "due_at", "priority", "deadline_s", "tags", "unique", "on_conflict")
+CALLER_OPTIONS = ("delay_s", "due_at", "priority", "deadline_s", "tags", "unique", "on_conflict", "unique_over")
 
 
 class Takes(Protocol[T_contra]):

@@ -14,15 +14,18 @@ from cabrank.codec import UNENCODABLE
 from cabrank.depth import DEEPEST, is_too_deep
 from cabrank.errors import PayloadInvalid, PayloadTooLarge, RegistrationError, SettingError
 from cabrank.ids import Ids
-from cabrank.job import DEFAULT_PRIORITY, LIMIT_KEY_LIMIT, PRIORITIES, Conflict, Job, check_key, check_tags
+from cabrank.job import DEFAULT_PRIORITY, LIMIT_KEY_LIMIT, PRIORITIES, Conflict, Job, check_key, check_tags, check_unique_over
 from cabrank.settings import Kind, Settings
+from cabrank.states import State
+from cabrank.stores.contract import Submission
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a submitter may say about jobs: when they are due, how urgent they are, after when nobody wants them, how they are tagged.
 
     `delay_s` and `deadline_s` are seconds from now; `due_at` is a moment. `priority` is 0 (first) to 9 (last). At most one waiting
-    job of a handler has the same `unique` key; `on_conflict` says what becomes of a second one, see `Conflict`.
+    job of a handler has the same `unique` key; `on_conflict` says what becomes of a second one, see `Conflict`,
+    and `unique_over` which states of the first one count.
     """
 
     delay_s: float | None = None
@@ -32,6 +35,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tags: Sequence[str] = ()
     unique: str | None = None
     on_conflict: str | None = None
+    unique_over: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -51,6 +55,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             check_key(self.unique, "a unique key")
         elif self.on_conflict is not None:
             raise SettingError("on_conflict is for jobs with a unique key: give unique too")
+        if self.unique_over:
+            check_unique_over(self.unique_over, self.unique)
         if self.on_conflict is not None and self.on_conflict not in list(Conflict):
             raise SettingError(f"on_conflict is {', '.join(Conflict)}, not {self.on_conflict!r}")
 
@@ -244,6 +250,14 @@ class Drafts:
             msgspec.structs.replace(job, due_at=due_at, deadline_at=deadline_at, priority=priority, tags=tags, unique=unique)
             for job in jobs
         ]
+
+
+def beside_another(submission: Submission, options: Options) -> Submission:
+    """The submission, with what the options say about a job that has its unique key already."""
+    if options.on_conflict is None and not options.unique_over:
+        return submission
+    conflict = Conflict.SKIP if options.on_conflict is None else Conflict(options.on_conflict)
+    return msgspec.structs.replace(submission, on_conflict=conflict, unique_over=tuple(map(State, options.unique_over)))
 
 
 def _alike(handler: AnyHandler, payloads: Sequence[bytes], items: Sequence[object], first: int) -> list[Job]:

@@ -11,19 +11,17 @@ from random import Random
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
-import msgspec
-
 from cabrank.admitting import accepted, answer, check_queue_names, may_wait, never_fits, parts_of, pass_on, queue_of
 from cabrank.app import AnyHandler, App
 from cabrank.block import Block, first_id, first_queue, size_of
 from cabrank.clock import Clock, SystemClock
 from cabrank.codec import PayloadCodec
-from cabrank.drafts import PLAIN, Drafts, Options
+from cabrank.drafts import PLAIN, Drafts, Options, beside_another
 from cabrank.engine import Engine
 from cabrank.errors import DispatcherFailed, NeverFits
 from cabrank.gathering import Answered
 from cabrank.handle import JobHandle, JobHandles
-from cabrank.job import Conflict, Job, check_key, digest_of, number_of
+from cabrank.job import Job, check_key, digest_of, number_of
 from cabrank.results import Feed, Results, Submitted
 from cabrank.settings import Bound, Kind, PerPool, PerQueue, Settings, load
 from cabrank.stores import open_url
@@ -54,6 +52,7 @@ class Once(When, total=False):
 
     unique: str | None
     on_conflict: Literal["skip", "debounce", "replace"] | None
+    unique_over: Sequence[Literal["waiting", "running", "held", "dead"]]
 
 
 class Intake:
@@ -113,8 +112,9 @@ class Intake:
         same arguments again, within `receipts_s`, gives the first job and adds nothing. `unique` is another thing: a key of which at
         most one job waits; if one does, `on_conflict` says what happens: `skip` (the default) gives that job, `debounce` also moves its
         due time to the new one's, `replace` cancels it and stores the new one. Beside a job that runs, `skip` gives that one, the
-        others store the new job. `tags` are kept with the job, for people. Cancelled while it waits for room, it
-        stores nothing; cancelled while its turn is on the way, that is unknown, and a `key` makes doing it again safe.
+        others store the new job; `unique_over` says over which states instead, as in `("waiting", "running", "dead")`. `tags` are
+        kept with the job, for people. Cancelled while it waits for room, it stores nothing; cancelled while its turn is on the
+        way, that is unknown, and a `key` makes doing it again safe.
 
         Raises:
             PayloadInvalid: the arguments are not what the handler takes.
@@ -354,8 +354,7 @@ class Intake:
         if key:
             check_key(key)
         submission = Submission(jobs=(job,), key=key, digest=digest_of(job.handler, job.payload) if key else b"")
-        if options.on_conflict:
-            submission = msgspec.structs.replace(submission, on_conflict=Conflict(options.on_conflict))
+        submission = beside_another(submission, options)
         bare = job.function is not None
         handle = self.engine.handles.hold(job.id, handler.codec, bare)  # now, for the job may end before its answer comes
         if self._taken(submission, len(job.payload)):

@@ -11,7 +11,7 @@ from random import Random
 import msgspec
 
 from cabrank.errors import SettingError, UnknownJob
-from cabrank.states import Cause
+from cabrank.states import Cause, State
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 NAME = re.compile(NAME_PATTERN)  # handlers, queues, tags: what may stand in a URL, a file name and a metric's label
@@ -30,11 +30,14 @@ class Conflict(StrEnum):
     """What becomes of a job whose `unique` key another unfinished job of its handler has."""
 
     SKIP = "skip"
-    """The one that is there is what the submitter gets, whether it waits, runs or is held."""
+    """The one that is there is what the submitter gets; if nothing else is said, whether it waits, runs or is held."""
     DEBOUNCE = "debounce"
     """The one that waits is due when the new one would be; beside one that runs, the new one is stored."""
     REPLACE = "replace"
     """The one that waits is cancelled and the new one stored; beside one that runs, it is stored."""
+
+
+UNIQUE_OVER = (State.WAITING, State.RUNNING, State.HELD, State.DEAD)  # where a job can stand in another one's way: it is still there
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
@@ -113,6 +116,18 @@ def check_key(key: str, what: str = "an idempotency key") -> None:
     """
     if not (0 < len(key) <= KEY_LIMIT and key.isascii() and key.isprintable()):
         raise SettingError(f"{what} is 1 to {KEY_LIMIT} printable ASCII characters, not {key[:64]!r}")
+
+
+def check_unique_over(states: Sequence[str], unique: str | None) -> None:
+    """Refuse states over which a key cannot be unique.
+
+    Raises:
+        SettingError: waiting is not among them, or a state in which a job is gone; or there is no unique key.
+    """
+    if unique is None:
+        raise SettingError("unique_over is for jobs with a unique key: give unique too")
+    if isinstance(states, str) or State.WAITING not in states or not set(states) <= set(UNIQUE_OVER):
+        raise SettingError(f"unique_over is several of {', '.join(UNIQUE_OVER)}, and waiting is among them, not {states!r}")
 
 
 def check_tags(tags: Sequence[str]) -> tuple[str, ...]:

@@ -35,6 +35,21 @@ async def test_what_becomes_of_a_second_job_is_said_by_the_submitter(url: str) -
         assert await third.cancel()
 
 
+async def test_which_states_count_is_said_by_the_submitter(url: str) -> None:
+    fails = cabrank.App()
+
+    @fails.job(name="work", retry=cabrank.Retry(attempts=1))
+    async def work_(number: int) -> int:
+        raise LookupError(number)
+
+    async with cabrank.Dispatcher(fails, store=url) as dispatcher:
+        dead = await dispatcher.submit(work_, 1, unique="u")
+        with pytest.raises(cabrank.JobFailed):
+            await dead.result(timeout_s=10)
+        assert (await dispatcher.submit(work_, 2, unique="u", unique_over=("waiting", "dead"))).id == dead.id
+        assert (await dispatcher.submit(work_, 3, unique="u")).id != dead.id
+
+
 async def test_a_unique_job_runs(url: str) -> None:
     async with cabrank.Dispatcher(app, store=url) as dispatcher:
         assert await (await dispatcher.submit(work, 1, unique="u")).result(timeout_s=10) == 1
@@ -45,6 +60,12 @@ async def test_options_that_cannot_be_meant_are_refused(url: str) -> None:
     async with cabrank.Intake(app, store=url) as intake:
         with pytest.raises(cabrank.SettingError, match="on_conflict is for jobs with a unique key"):
             await intake.submit(work, 1, on_conflict="skip")
+        with pytest.raises(cabrank.SettingError, match="unique_over is for jobs with a unique key"):
+            await intake.submit(work, 1, unique_over=("waiting",))
+        with pytest.raises(cabrank.SettingError, match="unique_over is several of waiting, running, held, dead"):
+            await intake.submit(work, 1, unique="u", unique_over=("running",))
+        with pytest.raises(cabrank.SettingError, match="unique_over is several of waiting, running, held, dead"):
+            await intake.submit(work, 1, unique="u", unique_over=("waiting", "done"))  # type: ignore[arg-type]
         with pytest.raises(cabrank.SettingError, match="skip, debounce, replace"):
             await intake.submit(work, 1, unique="u", on_conflict="drop")  # type: ignore[call-overload]
         with pytest.raises(cabrank.SettingError, match="a unique key is 1 to"):

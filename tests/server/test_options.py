@@ -40,7 +40,7 @@ async def waiting(served: Served, answer: Response) -> JobRecord:
 def test_every_option_of_submit_is_one_that_callers_may_be_let_set() -> None:
     assert set(Options.__struct_fields__) == set(CALLER_OPTIONS)
     assert set(CALLER_OPTIONS) <= set(SubmitOne.__struct_fields__)
-    assert set(CALLER_OPTIONS) - {"unique", "on_conflict"} <= set(Submit.__struct_fields__), "a unique key is of one job"
+    assert set(CALLER_OPTIONS) - {"unique", "on_conflict", "unique_over"} <= set(Submit.__struct_fields__), "a unique key is of one job"
     assert set(OPTION_HEADERS.values()) == set(CALLER_OPTIONS)
 
 
@@ -95,6 +95,9 @@ async def test_all_jobs_of_a_document_get_the_options(served: Served) -> None:
         ("unique=" + "k" * 257, (), "unique"),
         ("on_conflict=skip", (), "give unique too"),
         ("unique=k&on_conflict=forget", (), "on_conflict"),
+        ("unique_over=waiting", (), "give unique too"),
+        ("unique=k&unique_over=", (), "waiting is among them"),
+        ("unique=k&unique_over=waiting,done", (), "waiting is among them"),
     ],
 )
 async def test_what_cannot_be_meant_is_refused_and_stores_nothing(served: Served, query: str, headers: tuple[str, ...], words: str) -> None:
@@ -174,6 +177,8 @@ async def test_of_a_unique_key_one_job_waits(served: Served) -> None:
     other = await served.ask(post("/jobs/note?delay_s=1000&unique=k", NOTE, "Cabrank-On-Conflict: replace"))
     assert other.json() != first.json()
     assert (await served.ask(get(f"/jobs/{first.json()['id']}"))).json()["state"] == "cancelled"
+    over = await served.ask(post("/jobs/note?unique=k&unique_over=waiting,%20dead", NOTE))
+    assert over.json() == other.json()
 
 
 @pytest.mark.parametrize("path", ["/jobs/note/batch", "/jobs/note/stream", "/telemetry"])

@@ -57,6 +57,9 @@ class SubmitOne(SubmitPlaced, frozen=True, forbid_unknown_fields=True):
 
     unique: Annotated[str, _what("A key of which at most one job of the handler waits.", min_length=1, max_length=KEY_LIMIT)] | None = None
     on_conflict: Annotated[Conflict, _what("What happens if a job with the same `unique` waits already.")] | None = None
+    unique_over: (
+        Annotated[str, _what("The states of another job that count: waiting and some of running, held, dead, separated by commas.")] | None
+    ) = None
 
 
 class SubmitBatch(SubmitPlaced, frozen=True, forbid_unknown_fields=True):
@@ -135,6 +138,8 @@ def submit_of(request: Request, allowed: Collection[str], kind: type[S]) -> tupl
     try:
         if submit.tags is not None:
             given["tags"] = check_tags([tag.strip() for tag in submit.tags.split(",")])
+        if (over := given.get("unique_over")) is not None:
+            given["unique_over"] = [state.strip() for state in over.split(",")]
         return Options(**given) if given else PLAIN, submit
     except SettingError as error:
         raise ParameterUnusable(str(error)) from None

@@ -9,10 +9,10 @@ import msgspec
 
 from cabrank.app import AnyHandler, Document, Jobs
 from cabrank.dispatcher import Dispatcher
-from cabrank.drafts import PLAIN, Drafts, Options, check_depth
+from cabrank.drafts import PLAIN, Drafts, Options, beside_another, check_depth
 from cabrank.errors import CabrankError, DiskFull, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
 from cabrank.events import logger
-from cabrank.job import Conflict, Job, check_key, digest_of
+from cabrank.job import Job, check_key, digest_of
 from cabrank.server.forecast import Forecast
 from cabrank.server.fullness import ADVICE, Fullness
 from cabrank.server.problems import Answer, DocumentFailed, DocumentTooLarge, KeyUnusable, answer_to
@@ -148,8 +148,7 @@ class Reception:
         try:
             jobs = entrance.jobs(body, options)
             submission = Submission(jobs=jobs) if not key else _keyed(entrance, jobs, body, key, options)
-            if options.on_conflict is not None:
-                submission = msgspec.structs.replace(submission, on_conflict=Conflict(options.on_conflict))
+            submission = beside_another(submission, options)
         except CabrankError as error:
             answered(self.forecast.answer_to(error))
             return

@@ -21,6 +21,11 @@ REPLACED = "replaced"  # the reason of a job that was cancelled for one with the
 OVERFLOW = "overflow"  # the reason of a job that its full queue's policy dropped
 BROWSED = 100  # jobs of a page where nothing else is said: a screen or two
 AHEAD_S = 3600.0  # a last tick that lies so far ahead was taken with a wrong clock; less is a clock that was set right
+UNIQUE_OVER_DEFAULT = {
+    Conflict.SKIP: (State.WAITING, State.RUNNING, State.HELD),
+    Conflict.DEBOUNCE: (State.WAITING,),  # what runs began before the news
+    Conflict.REPLACE: (State.WAITING,),
+}
 ID_BLOCK = 1 << 20  # ids that a process takes at once: one transaction a million jobs
 
 
@@ -71,12 +76,18 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     digest: bytes = b""
     has_room: bool = False
     on_conflict: Conflict = Conflict.SKIP
+    unique_over: Collection[State] = ()
     tick: Tick | None = None
 
     @property
     def unique(self) -> bool:
         """Whether its job has a unique key."""
         return not isinstance(self.jobs, Block) and bool(self.jobs[0].unique)
+
+    @property
+    def in_the_way(self) -> Collection[State]:
+        """The states in which a job with its unique key stands in its way."""
+        return self.unique_over or UNIQUE_OVER_DEFAULT[self.on_conflict]
 
     @property
     def marked(self) -> bool:

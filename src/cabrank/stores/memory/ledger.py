@@ -94,7 +94,7 @@ class Ledger:
         self.lines: dict[str, Line] = {}
         self.limited = Lines(self.still_waits)
         """The jobs that stand in the lines of their limits instead; their queue's line counts them all the same."""
-        self.uniques = Uniques(self._waits, debounce=self._debounce, replace=self._replace)
+        self.uniques = Uniques(self._state_of, debounce=self._debounce, replace=self._replace)
         self.ticks = Ticks()
         self.receipts: OrderedDict[str, tuple[float, bytes, int, int]] = OrderedDict()
         self.holders: dict[int, Holder] = {}
@@ -369,11 +369,11 @@ class Ledger:
         else:
             self._put_back(lease, Cause.CRASHED, 0.0)
 
-    def _waits(self, id: int) -> bool | None:
+    def _state_of(self, id: int) -> State | None:
         row = self.find(id)
-        if row is None or (isinstance(row, Shelved) and row.state is not State.HELD):
-            return None
-        return isinstance(row, Job)
+        if isinstance(row, Shelved):
+            return row.state
+        return None if row is None else State.RUNNING if isinstance(row, Run) else State.WAITING
 
     def _debounce(self, id: int, due_at: float) -> None:
         job, now = self.waiting[id], self.clock.now()

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cabrank.job import Conflict, Job
+from cabrank.job import UNIQUE_OVER, Conflict, Job
+from cabrank.states import State
 from cabrank.stores.contract import STORED, Admission, Submission, Verdict
 
 
 class Uniques:
-    """The jobs that have each key. What is finished is forgotten when somebody looks, or with `prune`.
+    """The jobs that have each key. What is gone is forgotten when somebody looks, or with `prune`.
 
-    `waits` says whether a job is unfinished: True, it waits; False, it runs or is held; None, it is finished or unknown.
+    `state_of` says in which state a job is, None if it is done or unknown.
     """
 
     def __init__(
-        self, waits: Callable[[int], bool | None], *, debounce: Callable[[int, float], None], replace: Callable[[int], None]
+        self, state_of: Callable[[int], State | None], *, debounce: Callable[[int, float], None], replace: Callable[[int], None]
     ) -> None:
-        self._waits = waits
+        self._state_of = state_of
         self._debounce = debounce
         self._replace = replace
         self._ids: dict[tuple[str, str], list[int]] = {}
@@ -25,13 +26,14 @@ class Uniques:
     def conflict(self, submission: Submission) -> Admission | None:
         """The answer, if the job is not to be stored. One that waits may be due later for that."""
         (job,) = submission.jobs
-        standing, waiting = self._standing(job), self._waiting(job)
-        if submission.on_conflict is Conflict.SKIP and standing:
-            return Admission(Verdict.UNIQUE, standing[-1], 1)
-        if submission.on_conflict is Conflict.DEBOUNCE and waiting is not None:
+        waiting = self._waiting(job)
+        if submission.on_conflict is not Conflict.SKIP and waiting is not None:
+            if submission.on_conflict is Conflict.REPLACE:
+                return None
             self._debounce(waiting, job.due_at)
             return Admission(Verdict.UNIQUE, waiting, 1)
-        return None
+        standing = [id for id in self._standing(job) if self._state_of(id) in submission.in_the_way]
+        return Admission(Verdict.UNIQUE, standing[-1], 1) if standing else None
 
     def replaceable(self, submission: Submission) -> int | None:
         """The job whose place the new one takes."""
@@ -46,14 +48,14 @@ class Uniques:
         return STORED if replaced is None else Admission(Verdict.STORED, replaced=replaced)
 
     def prune(self) -> None:
-        """Forget the keys of finished jobs."""
-        self._ids = {key: left for key, ids in self._ids.items() if (left := self._unfinished(ids))}
+        """Forget the keys of jobs that are gone."""
+        self._ids = {key: left for key, ids in self._ids.items() if (left := self._there(ids))}
 
     def _standing(self, job: Job) -> list[int]:
-        return self._unfinished(self._ids.get((job.handler, job.unique), []))
+        return self._there(self._ids.get((job.handler, job.unique), []))
 
-    def _unfinished(self, ids: list[int]) -> list[int]:
-        return [id for id in ids if self._waits(id) is not None]
+    def _there(self, ids: list[int]) -> list[int]:
+        return [id for id in ids if self._state_of(id) in UNIQUE_OVER]
 
     def _waiting(self, job: Job) -> int | None:
-        return next((id for id in self._standing(job) if self._waits(id)), None)
+        return next((id for id in self._standing(job) if self._state_of(id) is State.WAITING), None)

@@ -53,13 +53,13 @@ MARK = """
 update job set unique_key = v.unique_key, tags = v.tags
 from (select value ->> 0 as id, value ->> 1 as unique_key, value ->> 2 as tags from json_each(?)) as v where job.id = v.id
 """
-# [[handler, unique key], …] as JSON → [[handler, unique key, id, phase, queue, bytes], …] of unfinished jobs, the oldest first
+# [[handler, unique key], …] as JSON → [[handler, unique key, id, phase, queue, bytes], …] of unfinished and dead jobs, the oldest first
 UNFINISHED = f"""
 select json_group_array(json_array(handler, unique_key, id, phase, queue, size)) from (
     select job.handler, unique_key, job.id, phase, job.queue, length(payload) as size
     from json_each(?) as its cross join job indexed by job_unique
     on job.handler = its.value ->> 0 and job.unique_key = its.value ->> 1 and unique_key is not null
-    where phase in ({READY}, {LATER}, {IN_LINE}, {RUNNING}, {HELD}) order by job.id
+    where phase in ({READY}, {LATER}, {IN_LINE}, {RUNNING}, {HELD}, {DEAD}) order by job.id
 )
 """
 # (id, due, now)

@@ -19,7 +19,7 @@ from cabrank.stores.sqlite.schema import STATE_OF, Phase
 
 
 class Standing(NamedTuple):
-    """An unfinished job with a unique key."""
+    """A job with a unique key that is unfinished or dead."""
 
     id: int
     phase: int
@@ -27,9 +27,9 @@ class Standing(NamedTuple):
     size: int
 
     @property
-    def waits(self) -> bool:
-        """Whether nobody has begun with it."""
-        return STATE_OF[Phase(self.phase)] is State.WAITING
+    def state(self) -> State:
+        """Where it stands."""
+        return STATE_OF[Phase(self.phase)]
 
 
 class Uniques:
@@ -44,7 +44,7 @@ class Uniques:
         self._pending: set[tuple[int, str]] = set()
 
     def look(self, new: Collection[Submission]) -> None:
-        """See which unfinished jobs have the keys of these submissions."""
+        """See which jobs have the keys of these submissions."""
         keys = {self._key(submission.jobs[0]) for submission in new if submission.unique}
         if keys:
             found = self._connection.execute(sql.UNFINISHED, (packed.rows(sorted(keys)),)).get
@@ -59,14 +59,14 @@ class Uniques:
 
     def conflict(self, submission: Submission) -> Admission | None:
         """The answer, if the job is not to be stored. One that waits may be due later for that."""
-        standing = self._standing[self._key(submission.jobs[0])]
         waiting = self._waiting(submission)
-        if submission.on_conflict is Conflict.SKIP and standing:
-            return Admission(Verdict.UNIQUE, standing[-1].id, 1)
-        if submission.on_conflict is Conflict.DEBOUNCE and waiting is not None:
+        if submission.on_conflict is not Conflict.SKIP and waiting is not None:
+            if submission.on_conflict is Conflict.REPLACE:
+                return None
             self._debounce(waiting, max(submission.jobs[0].due_at, self._now))
             return Admission(Verdict.UNIQUE, waiting.id, 1)
-        return None
+        standing = [its for its in self._standing[self._key(submission.jobs[0])] if its.state in submission.in_the_way]
+        return Admission(Verdict.UNIQUE, standing[-1].id, 1) if standing else None
 
     def replaceable(self, submission: Submission) -> Standing | None:
         """The job whose place the new one takes."""
@@ -89,7 +89,7 @@ class Uniques:
             self._connection.execute(sql.MARK, (packed.rows(rows),))
 
     def _waiting(self, submission: Submission) -> Standing | None:
-        return next((standing for standing in self._standing[self._key(submission.jobs[0])] if standing.waits), None)
+        return next((standing for standing in self._standing[self._key(submission.jobs[0])] if standing.state is State.WAITING), None)
 
     def _debounce(self, waiting: Standing, due_at: float) -> None:
         self._connection.execute(sql.DEBOUNCE, (waiting.id, due_at, self._now))

@@ -14,10 +14,14 @@ from cabrank.testing.clock import START_AT, FakeClock
 from cabrank.testing.store_contract.opened import Open, Opened, OpenedContract, ids, submission, verdicts
 
 
-def unique(job: Job, on_conflict: Conflict = Conflict.SKIP, *, key: str = "") -> Submission:
+def unique(job: Job, on_conflict: Conflict = Conflict.SKIP, *, key: str = "", over: tuple[State, ...] = ()) -> Submission:
     """One request for a job with the unique key `u`; `key` is an idempotency key."""
     return Submission(
-        jobs=(msgspec.structs.replace(job, unique="u"),), on_conflict=on_conflict, key=key, digest=job.payload if key else b""
+        jobs=(msgspec.structs.replace(job, unique="u"),),
+        on_conflict=on_conflict,
+        unique_over=over,
+        key=key,
+        digest=job.payload if key else b"",
     )
 
 
@@ -68,6 +72,30 @@ class UniqueContract(OpenedContract):
         turn = await one.turn(unique(third, policy))
         assert (await one.tally()).waiting == 1
         assert (turn.admitted[0].replaced or turn.admitted[0].first_id) == second.id
+
+    async def test_skip_can_be_over_waiting_jobs_only(self, one: Opened) -> None:
+        await one.turn(unique(one.job()), want={"line": one_job()})
+        waiting, third = one.jobs(2)
+        assert verdicts(await one.turn(unique(waiting, over=(State.WAITING,)))) == [Verdict.STORED]
+        assert (await one.turn(unique(third, over=(State.WAITING,)))).admitted == [Admission(Verdict.UNIQUE, waiting.id, 1)]
+
+    @pytest.mark.parametrize("policy", list(Conflict))
+    async def test_a_dead_one_stands_in_the_way_if_that_is_asked_for(self, one: Opened, policy: Conflict) -> None:
+        turn = await one.turn(unique(one.job()), want={"line": one_job()})
+        await one.settle(turn.leases, Cause.GAVE_UP)
+        dead = turn.leases[0].job.id
+        over = (State.WAITING, State.DEAD)
+        assert (await one.turn(unique(one.job(), policy, over=over))).admitted == [Admission(Verdict.UNIQUE, dead, 1)]
+        assert verdicts(await one.turn(unique(one.job(), policy))) == [Verdict.STORED]
+
+    @pytest.mark.parametrize("policy", [Conflict.REPLACE, Conflict.DEBOUNCE])
+    async def test_over_running_jobs_too_one_that_runs_is_what_the_submitter_gets(self, one: Opened, policy: Conflict) -> None:
+        turn = await one.turn(unique(one.job()), want={"line": one_job()})
+        over = (State.WAITING, State.RUNNING)
+        assert (await one.turn(unique(one.job(), policy, over=over))).admitted[0].first_id == turn.leases[0].job.id
+        await one.settle(turn.leases, Cause.RETRIED)
+        second = (await one.turn(unique(one.job(), policy, over=over))).admitted[0]
+        assert (second.replaced or second.first_id) == turn.leases[0].job.id
 
     async def test_replacing_cancels_the_one_that_waits(self, one: Opened) -> None:
         first, second = one.job(payload=b"1234"), one.job(payload=b"56")
