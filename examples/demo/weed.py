@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import msgspec
 from obstore.exceptions import BaseError
@@ -59,6 +59,11 @@ class Weed:
             "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
         }
 
+    @property
+    def config(self) -> Any:
+        """The same for a store of obstore's in this process."""
+        return {name.removeprefix("AWS_").lower(): value for name, value in self.environment.items()}
+
     def __enter__(self) -> Self:
         """Return when it takes objects.
 
@@ -100,8 +105,7 @@ class Weed:
         ]
 
     def _until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        config = cast("Any", {name.removeprefix("AWS_").lower(): value for name, value in self.environment.items()})
-        store = S3Store(BUCKET, config=config, retry_config={"max_retries": 0}, client_options={"timeout": "5s"})
+        store = S3Store(BUCKET, config=self.config, retry_config={"max_retries": 0}, client_options={"timeout": "5s"})
         ends_at = time.monotonic() + READY_WITHIN_S
         while not _takes_objects(store):
             if process.poll() is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from cabrank.batch import leases_of
 from cabrank.job import Lease, text_id
 from cabrank.policy import Cancelled, Interrupted, Outcome, TimedOut
 from cabrank.pool import WorkerPool
@@ -31,12 +32,17 @@ class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
     process: int
     thread: int
     stack: Sequence[str]
+    together: int = 1
+    """How many jobs its call runs: `id` is the first one's of a batch."""
 
     def __str__(self) -> str:
         """Some lines for people."""
         told = f", told to stop ({self.stopping})" if self.stopping else ""
         where = f"process {self.process}" + (f", thread {self.thread}" if self.thread else "")
-        head = f"{self.id} {self.handler}: run {self.run} in queue {self.queue} ({self.kind}) for {self.since_s:.1f} s{told}; {where}"
+        others = f" and {self.together - 1} more" if self.together > 1 else ""
+        head = (
+            f"{self.id}{others} {self.handler}: run {self.run} in queue {self.queue} ({self.kind}) for {self.since_s:.1f} s{told}; {where}"
+        )
         return "\n".join([head, *(f"    {line}" for line in self.stack)])
 
 
@@ -57,6 +63,7 @@ def running_of(pool: WorkerPool, kind: Kind, *, prefix: str, now: float, thread:
                 process=place.process,
                 thread=place.thread,
                 stack=place.stack,
+                together=len(leases_of(lease)),
             )
 
 

@@ -292,6 +292,25 @@ async def test_the_context_of_a_batch_has_the_ids_of_all(store: str) -> None:
     assert (job.id, job.run, job.attempt) == (handles[0].id, 1, 1)
 
 
+async def test_a_batch_that_runs_is_seen_as_one_call(store: str) -> None:
+    app = cabrank.App()
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    @app.job(batch=PATIENT)
+    async def pack(items: list[Reading]) -> None:
+        begun.set()
+        await go.wait()
+
+    async with cabrank.Dispatcher(app, store=store) as dispatcher:
+        handles = await dispatcher.submit_many(pack, readings(4))
+        await begun.wait()
+        [job] = dispatcher.running()
+        assert (job.id, job.together) == (handles[0].id, 4)
+        assert f"{handles[0].id} and 3 more pack: run 1" in str(job)
+        go.set()
+        await ended(handles)
+
+
 async def test_a_limit_counts_jobs(store: str) -> None:
     app, calls = cabrank.App(), list[list[Reading]]()
 
