@@ -2,8 +2,8 @@
 
     python -m bench.s3_load PORT PATH PAYLOADS RATE SECONDS
 
-It offers RATE payloads a second for SECONDS, as many documents of PAYLOADS as that makes, and prints what came of them as JSON. Requests
-are made once, so that little of the machine goes into making them.
+For SECONDS it offers RATE payloads a second in documents of PAYLOADS, or as many as are answered, and prints what came of them as JSON.
+Requests are made once, so that little of the machine goes into making them.
 """
 
 import asyncio
@@ -48,6 +48,8 @@ async def offer(port: int, path: str, *, payloads: int, rate: float, seconds: fl
             due_s = begun_at + number * payloads / rate - time.perf_counter()
             if due_s > 0:
                 await asyncio.sleep(due_s)
+            if time.perf_counter() - begun_at > seconds:
+                break
             offered.late_s = max(offered.late_s, -due_s)
             while not await exchange(reader, writer, sent, offered):  # noqa: ASYNC110 -- the server does not tell when it has room
                 await asyncio.sleep(PAUSE_S)
