@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from cabrank.block import Leases, queues_of
-from cabrank.clock import Clock
+from cabrank.clock import Clock, Timer
 from cabrank.errors import CabrankError, StoreUnavailable
 from cabrank.events import Counters, Events, JobsAdmitted, JobsClaimed, JobsSettled, LeasesLost, TurnFailed
 from cabrank.gathering import Answered, Batch, Gathering, Offer
@@ -83,7 +83,7 @@ class Committer:
         self._abandoned = False
         self.failing_since: float | None = None
         """When the turn that is being sent again first failed (monotonic), None while the store answers."""
-        self._due: asyncio.TimerHandle | None = None
+        self._due: Timer | None = None
         self._soon: asyncio.TimerHandle | None = None
         self._in_flight = False
         self._turned: asyncio.Future[None] | None = None  # done when a turn was answered, or was not
@@ -274,7 +274,7 @@ class Committer:
     def _wake_when_due(self, due_s: float | None) -> None:
         if self._due is not None:
             self._due.cancel()
-        self._due = None if due_s is None else asyncio.get_running_loop().call_later(min(due_s, LONGEST_SLEEP_S), self.wake)
+        self._due = None if due_s is None else self._clock.call_later(min(due_s, LONGEST_SLEEP_S), self.wake)
 
     # ------------------------------------------------------------------------------------------------------------- out
 

@@ -39,6 +39,7 @@ from cabrank.workers.contract import Calls, Spawner
 from cabrank.workers.process import Fleet
 
 TIMEOUT_SWEEP_S = 0.05  # how exactly timeouts are kept: one look at what runs, not a timer for each job
+STUBBORN_SWEEP_S = 1.0  # how often it is looked at what was told to stop, where nothing has a timeout
 JOIN_POLL_S = 0.5  # how often `join` asks the store when nothing is settled here
 
 
@@ -99,7 +100,8 @@ class Dispatcher(Intake):
         Raises:
             StoreUnusable, StoreUnavailable: the store cannot be opened; nothing is left running.
         """
-        await self.engine.open(self._open_resources, [Duty(TIMEOUT_SWEEP_S, self._sweep)])
+        timed = any(handler.timeout_s is not None for handler in self.app.handlers.values())
+        await self.engine.open(self._open_resources, [Duty(TIMEOUT_SWEEP_S if timed else STUBBORN_SWEEP_S, self._sweep)])
         self._hurry = asyncio.get_running_loop().create_future()
         self._lookout.open()
         self._staff.open()
@@ -340,10 +342,8 @@ class Dispatcher(Intake):
         return None if lease.job.function is not None else self.app.handlers[lease.job.handler].timeout_s
 
     def _sweep(self) -> None:
-        timed = any(handler.timeout_s is not None for handler in self.app.handlers.values())
         for pool in self.pools.values():
-            if timed:
-                pool.sweep()
+            pool.sweep()
             pool.tell_of_stubborn()
 
     def _hand_back(self, pool: WorkerPool) -> None:
@@ -376,8 +376,7 @@ class Dispatcher(Intake):
 
     async def _finish(self, grace_s: float) -> None:
         """End what runs: first let it, then ask it, then leave it. Whatever happens, every lease is settled or handed back."""
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + grace_s
+        ends_at = self.clock.monotonic() + grace_s
         try:
             try:
                 if not self.engine.store.capabilities.durable:
@@ -396,12 +395,16 @@ class Dispatcher(Intake):
     async def _let_finish(self, ends_at: float) -> None:
         """Wait for what runs, until the grace is over, somebody is in a hurry, or this is cancelled."""
         assert self._hurry is not None  # noqa: S101 -- for the type checker
-        loop = asyncio.get_running_loop()
-        while (left_s := ends_at - loop.time()) > 0 and not self._hurry.done():
-            pending = self._staff.lives
-            if not pending:
-                return
-            await asyncio.wait([*pending, self._hurry], timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        left_s = ends_at - self.clock.monotonic()
+        if left_s <= 0:
+            return
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = self.clock.call_later(left_s, lambda: over.set_result(None))
+        try:
+            while not (over.done() or self._hurry.done()) and (pending := self._staff.lives):
+                await asyncio.wait([*pending, self._hurry, over], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
 
     def _let_go(self) -> None:
         """Something failed: nothing is recorded any more, so nothing is started either."""
@@ -410,13 +413,12 @@ class Dispatcher(Intake):
             pool.close()
 
     async def _drain(self, ends_at: float) -> None:
-        loop = asyncio.get_running_loop()
         for pool in self.pools.values():
             pool.queue.hurry()
-        while loop.time() < ends_at and not (self._hurry and self._hurry.done()):
+        while self.clock.monotonic() < ends_at and not (self._hurry and self._hurry.done()):
             if not await self._is_left(self.pools.keys() - self._pauses.queues):
                 break
-            await self.engine.progress(min(JOIN_POLL_S, ends_at - loop.time()), until=self._hurry)
+            await self.engine.progress(min(JOIN_POLL_S, ends_at - self.clock.monotonic()), until=self._hurry)
         left = sum(counted.waiting for counted in (await self.engine.store.tally()).values())
         if left:
             logger.error("%d jobs that waited in memory were not run: the grace was over, or their queue is paused", left)

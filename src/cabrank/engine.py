@@ -6,6 +6,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from random import Random
 
 from cabrank.app import App
@@ -104,9 +105,11 @@ class Engine:
         """Return when something was settled, `until` is done, or the time is up."""
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._progress.append(settled)
+        timer = self.clock.call_later(within_s, partial(_end, settled))
         try:
-            await asyncio.wait([settled] if until is None else [settled, until], timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([settled] if until is None else [settled, until], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            timer.cancel()
             if settled in self._progress:
                 self._progress.remove(settled)
 
@@ -204,8 +207,7 @@ class Engine:
     def _wake_progress(self) -> None:
         progress, self._progress = self._progress, []
         for waiter in progress:
-            if not waiter.done():
-                waiter.set_result(None)
+            _end(waiter)
 
     def _terms(self) -> Terms:
         handlers = self.app.handlers
@@ -253,6 +255,11 @@ class Engine:
             await self.handles.look_elsewhere(ended)
         except StoreUnavailable:
             return  # who waits goes on waiting, and a duty comes round
+
+
+def _end(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _after_fork_in_child() -> None:

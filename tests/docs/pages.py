@@ -49,7 +49,7 @@ def run(step: Step, folder: Path) -> str:
     ended = subprocess.run(
         ["/bin/bash", "-euc", step.command],
         cwd=folder,
-        env=own | {"PATH": path, "COLUMNS": "120", "PYTHONPATH": source},
+        env=own | {"PATH": path, "COLUMNS": "120", "PYTHONPATH": source, "PYTEST_PLUGINS": "pytest_cabrank"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

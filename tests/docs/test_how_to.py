@@ -8,7 +8,14 @@ import pytest
 
 from tests.docs.pages import ROOT, files, fits, run, steps
 
-PAGES = ["call-from-blocking-code.md", "limit-calls.md", "pack-uploads.md", "schedule-jobs.md", "see-what-runs.md"]
+PAGES = [
+    "call-from-blocking-code.md",
+    "limit-calls.md",
+    "pack-uploads.md",
+    "schedule-jobs.md",
+    "see-what-runs.md",
+    "test-your-jobs.md",
+]
 
 
 @pytest.mark.parametrize("name", PAGES)

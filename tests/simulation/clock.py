@@ -16,6 +16,7 @@ class VirtualClock:
         self._offset_s = EPOCH + offset_s
         self.monotonic = loop.time
         self.sleep = asyncio.sleep
+        self.call_later = loop.call_later
 
     def now(self) -> float:
         return self._offset_s + self.monotonic()

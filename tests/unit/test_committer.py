@@ -287,26 +287,16 @@ async def test_abandoning_a_store_that_does_not_answer_tells_everybody() -> None
         assert bench.answers == {1: error, 2: error}
 
 
-async def test_a_job_that_becomes_due_is_claimed_without_being_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    timers: list[float] = []
-    real = loop.call_later
-
-    def call_later(delay_s: float, callback: object, *args: object) -> asyncio.TimerHandle:
-        timers.append(delay_s)
-        return real(0, callback, *args)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] -- as it came
-
+async def test_a_job_that_becomes_due_is_claimed_without_being_asked_for() -> None:
     async with at_work(Bench()) as bench:
         bench.pool.want = 1
         bench.committer.claim_for(bench.pool)
         await quiet()
-        monkeypatch.setattr(loop, "call_later", call_later)
         due = Job(id=1, handler="work", queue="q", payload=b"1", due_at=bench.clock.now() + 30)
         bench.committer.offer(Submission(jobs=(due,)), lambda _: None, patient=True, size=1)
         await quiet()
         assert bench.pool.leases == []
-        await bench.clock.advance(30)
-        while not bench.pool.leases:
-            await asyncio.sleep(0)
-        monkeypatch.undo()
-    assert timers[0] == 30
+        await bench.clock.advance(29.9)
+        assert bench.pool.leases == []
+        await bench.clock.advance(0.1)
+        assert len(bench.pool.leases) == 1
