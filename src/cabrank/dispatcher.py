@@ -383,7 +383,8 @@ class Dispatcher(Intake):
                     await self._drain(ends_at)
             finally:
                 self._close_pools()
-            await self._let_finish(ends_at)
+            assert self._hurry is not None  # noqa: S101 -- for the type checker
+            await self._staff.let_finish(ends_at, self.clock, self._hurry)
         finally:
             await self._interrupt()
 
@@ -391,20 +392,6 @@ class Dispatcher(Intake):
         self._stopping = True
         for lease in (lease for pool in self.pools.values() for lease in pool.close()):
             self._report(lease, Interrupted())
-
-    async def _let_finish(self, ends_at: float) -> None:
-        """Wait for what runs, until the grace is over, somebody is in a hurry, or this is cancelled."""
-        assert self._hurry is not None  # noqa: S101 -- for the type checker
-        left_s = ends_at - self.clock.monotonic()
-        if left_s <= 0:
-            return
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self.clock.call_later(left_s, lambda: over.set_result(None))
-        try:
-            while not (over.done() or self._hurry.done()) and (pending := self._staff.lives):
-                await asyncio.wait([*pending, self._hurry, over], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            timer.cancel()
 
     def _let_go(self) -> None:
         """Something failed: nothing is recorded any more, so nothing is started either."""

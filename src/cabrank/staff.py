@@ -8,6 +8,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import assert_never
 
+from cabrank.clock import Clock
 from cabrank.errors import UsageError
 from cabrank.events import Counters
 from cabrank.pool import WorkerPool
@@ -82,6 +83,19 @@ class Staff:
             if all(waits):
                 found[queue] = [wait for its in waits for wait in its]
         return found
+
+    async def let_finish(self, ends_at: float, clock: Clock, hurry: asyncio.Future[None]) -> None:
+        """Wait for what runs, until the clock says `ends_at`, somebody is in a hurry, or this is cancelled."""
+        left_s = ends_at - clock.monotonic()
+        if left_s <= 0:
+            return
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = clock.call_later(left_s, lambda: over.set_result(None))
+        try:
+            while not (over.done() or hurry.done()) and (pending := self.lives):
+                await asyncio.wait([*pending, hurry, over], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
 
     def open(self) -> None:
         """Take on as many workers for each queue as the settings say."""
