@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from cyclopts import App
 
 import cabrank
+from cabrank.cli.jobs import jobs
+from cabrank.cli.queues import queues
 from cabrank.cli.schedules import schedules
 from cabrank.cli.serve import serve
 from cabrank.cli.settings import settings
+from cabrank.cli.why import why
 from cabrank.cli.work import work
 from cabrank.errors import CabrankError
 
@@ -26,6 +29,9 @@ program = App(
 )
 program.command(serve)
 program.command(work)
+program.command(jobs)
+program.command(queues)
+program.command(why)
 program.command(settings)
 program.command(schedules)
 

@@ -16,7 +16,7 @@ from cabrank.server.problems import QueuePaused, UnknownQueue
 from cabrank.server.responses import json_response
 from cabrank.server.views import QueuesView, QueueView
 from cabrank.states import State
-from cabrank.stores.contract import JobFilter, Tally
+from cabrank.stores.contract import InspectedStore, JobFilter, Tally
 
 LOOKED_AT = 100  # of the jobs that wait, those that were submitted first: among them is the oldest that is ready, but for long delays
 
@@ -101,7 +101,7 @@ class QueueDesk:
             idle=0 if pool is None else pool.idle,
             paused=counted.paused,
             drained=name in self._dispatcher.engine.shut,
-            oldest_s=await self._oldest_s(name) if counted.waiting else None,
+            oldest_s=await oldest_s(self._store, name, self._dispatcher.clock.now()) if counted.waiting else None,
             waiting=counted.waiting,
             waiting_bytes=counted.waiting_bytes,
             running=counted.running,
@@ -111,8 +111,9 @@ class QueueDesk:
             bound_bytes=bound.bytes,
         )
 
-    async def _oldest_s(self, name: str) -> float | None:
-        page = await self._store.browse(JobFilter(state=State.WAITING, queue=name), limit=LOOKED_AT)
-        now = self._dispatcher.clock.now()
-        ages = [now - max(record.created_at, record.due_at) for record in page.records if record.created_at]
-        return max((age for age in ages if age >= 0), default=None)
+
+async def oldest_s(store: InspectedStore, queue: str, now: float) -> float | None:
+    """For how long the oldest job of a queue has been ready, None if none is or the store does not keep that."""
+    page = await store.browse(JobFilter(state=State.WAITING, queue=queue), limit=LOOKED_AT)
+    ages = [now - max(record.created_at, record.due_at) for record in page.records if record.created_at]
+    return max((age for age in ages if age >= 0), default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cabrank.errors import SettingError
@@ -21,13 +22,25 @@ def open_url(url: str, clock: Clock, rng: Random | None = None) -> InspectedStor
     Raises:
         SettingError: there is no such store.
     """
-    scheme, separator, rest = url.partition("://")
-    if separator and scheme == "memory" and not rest:
+    path = path_of(url)
+    if path is None:
         from cabrank.stores.memory import MemoryStore  # noqa: PLC0415 -- a store is loaded when it is chosen
 
         return MemoryStore(clock, rng)
-    if separator and scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
-        from cabrank.stores.sqlite import SqliteStore  # noqa: PLC0415
+    from cabrank.stores.sqlite import SqliteStore  # noqa: PLC0415
 
-        return SqliteStore(rest[1:], clock, rng)
+    return SqliteStore(path, clock, rng)
+
+
+def path_of(url: str) -> Path | None:
+    """The file of the store that `url` names; None if it has none.
+
+    Raises:
+        SettingError: there is no such store.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme == "memory" and not rest:
+        return None
+    if separator and scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
+        return Path(rest[1:])
     raise SettingError(f"store={url!r}: it is memory://, sqlite:///relative.db or sqlite:////absolute.db")

@@ -405,6 +405,14 @@ class Inspector(Protocol):
         """Make a dead, cancelled, expired or held job wait again, its failures and crashes forgotten. False: it was none of these."""
         ...
 
+    async def purge(self, ids: Collection[int]) -> int:
+        """Forget these jobs, if they are dead, cancelled, expired or held; how many were. Cost: one transaction."""
+        ...
+
+    async def handlers(self) -> Collection[str]:
+        """The names of all handlers that some holder, of any process, runs jobs of now. Cost: a look at each holder."""
+        ...
+
     async def pause(self, queue: str) -> None:
         """Lease nothing of `queue` from the next turn of any holder on, until `resume`. Jobs are still admitted; what runs goes on."""
         ...

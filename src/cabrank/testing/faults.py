@@ -185,6 +185,14 @@ class FaultyStore:
         """As the store, over the bad connection."""
         return await self._call(lambda: self._store.reopen(id))
 
+    async def purge(self, ids: Collection[int]) -> int:
+        """As the store, over the bad connection."""
+        return await self._call(lambda: self._store.purge(ids))
+
+    async def handlers(self) -> Collection[str]:
+        """As the store, over the bad connection."""
+        return await self._call(self._store.handlers)
+
     async def pause(self, queue: str) -> None:
         """As the store, over the bad connection."""
         await self._call(lambda: self._store.pause(queue))

@@ -105,6 +105,15 @@ def reopen(ledger: Ledger, id: int) -> bool:
     return True
 
 
+def purge(ledger: Ledger, ids: Collection[int]) -> int:
+    """See `Inspector.purge`."""
+    shelved = [id for id in ids if id in ledger.shelved]
+    for id in shelved:
+        del ledger.shelved[id]
+        ledger.history.pop(id, None)
+    return len(shelved)
+
+
 def pause(ledger: Ledger, queue: str) -> None:
     """See `Inspector.pause`."""
     ledger.line(queue)  # so that it is tallied

@@ -355,6 +355,14 @@ class MemoryStore:
         """See `Inspector.reopen`."""
         return inspector.reopen(self.ledger, id)
 
+    async def purge(self, ids: Collection[int]) -> int:
+        """See `Inspector.purge`."""
+        return inspector.purge(self.ledger, ids)
+
+    async def handlers(self) -> Collection[str]:
+        """See `Inspector.handlers`."""
+        return frozenset[str]().union(*(holder.terms.handlers for holder in self.ledger.holders.values()))
+
     async def pause(self, queue: str) -> None:
         """See `Inspector.pause`."""
         inspector.pause(self.ledger, queue)

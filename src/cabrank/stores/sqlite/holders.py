@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 
 from cabrank.stores.contract import Terms
 from cabrank.stores.sqlite import statements as sql
@@ -23,6 +25,24 @@ def boot() -> str:
         return BOOT_ID.read_text().strip()
     except OSError:
         return ""
+
+
+def folder_of(path: Path) -> Path:
+    """Where the locks of a file are."""
+    return path.with_name(path.name + "-locks")
+
+
+def run_by_living(folder: Path) -> frozenset[str]:
+    """The handlers of all processes that live, as their life locks say."""
+    living = [path for path in folder.glob("life-*") if is_held(path)]
+    return frozenset(handler for path in living for handler in _written(path))
+
+
+def _written(path: Path) -> Collection[str]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[str])
+    except (OSError, msgspec.DecodeError):  # it has ended just now, or has locked its file and not written yet
+        return ()
 
 
 class Holders:
@@ -50,6 +70,7 @@ class Holders:
             self._life.close()
         self._life = FileLock(self._path(self.id))
         self._life.take_if_free()
+        self._life.write(msgspec.json.encode(sorted(self._terms.handlers)))  # for `Inspector.handlers`: it goes with the process
 
     def renew(self) -> None:
         """Hold the leases for another `lease_s`."""

@@ -15,6 +15,7 @@ from cabrank.stores.sqlite import kept, packed
 from cabrank.stores.sqlite import limit_statements as limit_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.browse import browse, record_of
+from cabrank.stores.sqlite.holders import folder_of, run_by_living
 from cabrank.stores.sqlite.schema import open_reader
 
 
@@ -23,6 +24,7 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self._connection: apsw.Connection = open_reader(path)
+        self._folder = folder_of(path)
         self._seen = 0
 
     def close(self) -> None:
@@ -56,6 +58,10 @@ class Reader:
     def ready(self, queue: str, most: int, now: float, priority: int) -> int:
         """See `Inspector.ready`."""
         return int(str(self._connection.execute(sql.COUNT_READY, (queue, most, now, priority)).get))
+
+    def handlers(self) -> Collection[str]:
+        """See `Inspector.handlers`."""
+        return run_by_living(self._folder)
 
     def standing(self, id: int, now: float) -> Standing | None:
         """See `Inspector.standing`. `now` is a moment of the monotonic clock."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from cabrank.stores.sqlite.admit import Admitter
 from cabrank.stores.sqlite.bell import agreed_folder
 from cabrank.stores.sqlite.claim import Claimer, promote
 from cabrank.stores.sqlite.counts import Opening
-from cabrank.stores.sqlite.holders import Holders, boot
+from cabrank.stores.sqlite.holders import Holders, boot, folder_of
 from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.locks import TurnLock, is_held
 from cabrank.stores.sqlite.names import Names
@@ -44,7 +44,7 @@ class Ledger:
         self._clock = clock
         self._rng = rng
         self._terms = terms
-        self._folder = path.with_name(path.name + "-locks")
+        self._folder = folder_of(path)
         try:
             self._folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -125,6 +125,11 @@ class Ledger:
         statements = {"cancel": self._cancel, "reopen": self._reopen}
         with self._held(), self._transaction():
             return statements[work](id)
+
+    def purge(self, ids: Collection[int]) -> int:
+        """See `Inspector.purge`."""
+        with self._held(), self._transaction():
+            return settle.purge(self._connection, ids)
 
     def pause(self, queue: str, paused: bool) -> None:  # noqa: FBT001 -- what is written, not a choice of behaviour
         """Write whether a queue is paused."""

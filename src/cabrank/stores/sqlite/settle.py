@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import apsw
 import msgspec
@@ -117,6 +117,14 @@ def _finish(connection: apsw.Connection, with_results: Sequence[Settlement], ret
         _all_changed(connection, len(ids))
         if run > 1:
             connection.execute(sql.FORGET_NOTES, (packed.ids(ids),))
+
+
+def purge(connection: apsw.Connection, ids: Collection[int]) -> int:
+    """Forget jobs that ended without returning, or are held; how many were."""
+    connection.execute(sql.PURGE, (packed.ids(ids),))
+    purged = connection.changes()
+    connection.execute(sql.FORGET_PURGED_NOTES, (packed.ids(ids),))
+    return purged
 
 
 def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: Opening, now: float) -> None:

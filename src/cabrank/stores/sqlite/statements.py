@@ -220,6 +220,8 @@ from job where job.id = ? and job.queue = queue.id and job.phase >= {DEAD}
 REOPEN = f"""
 update job set phase = {GETS_READY}, due_at = ?2, changed_at = ?2, failures = 0, crashes = 0 where id = ?1 and phase >= {DEAD}
 """
+PURGE = f"delete from job where id in carray(?) and phase >= {DEAD}"
+FORGET_PURGED_NOTES = "delete from note where id in carray(?) and id not in (select id from job)"
 FORGET_NOTE = "delete from note where id = ?"
 PAUSE = "update queue set paused = ? where id = ?"
 

@@ -203,6 +203,15 @@ class SqliteStore:
         """See `Inspector.reopen`."""
         return await self._change("reopen", id, Arrival(work=True, cancelled=False, ended=()))
 
+    async def purge(self, ids: Collection[int]) -> int:
+        """See `Inspector.purge`."""
+        ledger = self._opened()
+        return await self._do(lambda: ledger.purge(ids)) if ids else 0
+
+    async def handlers(self) -> Collection[str]:
+        """See `Inspector.handlers`."""
+        return await self._ask().call(self._reading().handlers)
+
     async def pause(self, queue: str) -> None:
         """See `Inspector.pause`."""
         ledger = self._opened()

@@ -10,7 +10,7 @@ from cabrank.states import TRANSITIONS, Cause, State
 from cabrank.stores.contract import JobFilter, JobRecord, Verdict
 from cabrank.testing.clock import FakeClock
 from cabrank.testing.store_contract.holding import SWEPT_S
-from cabrank.testing.store_contract.opened import Open, Opened, OpenedContract, ids, submission
+from cabrank.testing.store_contract.opened import Open, Opened, OpenedContract, ids, needs_sharing, submission
 
 SHELVING = [cause for (state, cause), after in TRANSITIONS.items() if state is State.RUNNING and (after, Cause.REOPENED) in TRANSITIONS]
 SETTLED_SHELVING = [cause for cause in SHELVING if cause is not Cause.WORKER_LOST]  # that one is settled by the store itself
@@ -68,6 +68,29 @@ class PeopleContract(OpenedContract):
         tally, elsewhere = await one.tally(), await one.tally("else")
         assert (tally.waiting, tally.waiting_bytes, tally.running) == (2, 4, 2)
         assert (elsewhere.waiting, elsewhere.waiting_bytes, elsewhere.running) == (1, 1, 0)
+
+    async def test_what_is_purged_is_forgotten_unless_it_may_still_run(self, open_holder: Open, clock: FakeClock) -> None:
+        one = await open_holder(handlers=("work", "rest"))
+        expected = await _jobs_in_every_state(one, clock)
+        kept = [id for state in (State.WAITING, State.RUNNING) for id in expected[state]]
+        gone = [id for state in (State.DEAD, State.CANCELLED, State.EXPIRED, State.HELD) for id in expected[state]]
+        assert gone
+        assert await one.store.purge([*gone, *kept, UNKNOWN]) == len(gone)
+        assert set(await one.store.find([*gone, *kept])) == set(kept)
+        assert await one.store.purge(gone) == 0
+        assert await one.store.purge([]) == 0
+        assert [await one.store.reopen(id) for id in gone] == [False] * len(gone)
+
+    async def test_the_handlers_of_all_that_live_are_known(self, open_holder: Open) -> None:
+        one = await open_holder(handlers=("work", "rest"))
+        assert set(await one.store.handlers()) == {"work", "rest"}
+        needs_sharing(one)
+        idle, other = await open_holder(handlers=()), await open_holder(handlers=("rest", "else"))
+        assert set(await idle.store.handlers()) == {"work", "rest", "else"}
+        await other.store.close()
+        assert set(await idle.store.handlers()) == {"work", "rest"}
+        await one.store.close()
+        assert set(await idle.store.handlers()) == set()
 
     @pytest.mark.parametrize("delay_s", [0.0, 60.0])
     async def test_a_waiting_job_is_cancelled_at_once(self, open_holder: Open, clock: FakeClock, delay_s: float) -> None:

@@ -1,0 +1,288 @@
+"""`cabrank jobs`: what is in the store, and what people do with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Literal
+
+import msgspec
+from cyclopts import App
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from cabrank.cli.looking import first_line, found, line, looking, matching, moment, style_of
+from cabrank.errors import SettingError
+from cabrank.job import number_of, text_id
+from cabrank.server.views import job_view
+from cabrank.states import TRANSITIONS, Cause, State
+from cabrank.stores.contract import InspectedStore, JobFilter, JobRecord
+
+StateName = Literal["waiting", "running", "done", "dead", "cancelled", "expired", "held"]
+Deed = Callable[[int], Awaitable[bool]]
+
+jobs = App(name="jobs", help="Look at jobs, and retry, cancel or purge them: one by its id, or many by a filter.")
+
+
+@jobs.command(name="list")
+async def list_jobs(
+    *,
+    state: StateName | None = None,
+    queue: str = "",
+    handler: str = "",
+    limit: int = 100,
+    after: str | None = None,
+    store: str | None = None,
+    config: str | None = None,
+    json: bool = False,
+) -> None:
+    """List jobs in the order of their submission. Finished ones are listed with `--state done` only.
+
+    Examples:
+        cabrank jobs list --state waiting --queue uploads
+        cabrank jobs list --state dead --json | jq -r .id
+
+    Parameters
+    ----------
+    state
+        Only jobs in this state.
+    queue
+        Only jobs of this queue.
+    handler
+        Only jobs of this handler.
+    limit
+        How many at most.
+    after
+        An id: only jobs that were submitted after it.
+    store
+        Where the jobs are: `sqlite:///relative.db` or `sqlite:////absolute.db`. Default: CABRANK_STORE, else `sqlite:///cabrank.db`.
+    config
+        A TOML file of settings that names the store.
+    json
+        For programs: one JSON object for each job, a line each.
+    """
+    which = JobFilter(state=None if state is None else State(state), queue=queue, handler=handler)
+    async with looking(store, config) as opened:
+        first = 0 if after is None else number_of(opened.prefix, after)
+        records = [record async for record in _records(opened, which, first, limit)]
+        _show(opened, records, limit, as_json=json)
+
+
+@jobs.command
+async def dead(*, queue: str = "", handler: str = "", store: str | None = None, config: str | None = None, json: bool = False) -> None:
+    """List the jobs that were given up, with their last error: `cabrank jobs list --state dead`."""
+    await list_jobs(state="dead", queue=queue, handler=handler, store=store, config=config, json=json)
+
+
+@jobs.command
+async def held(*, queue: str = "", handler: str = "", store: str | None = None, config: str | None = None, json: bool = False) -> None:
+    """List the jobs whose payload could not be read, and why: `cabrank jobs list --state held`."""
+    await list_jobs(state="held", queue=queue, handler=handler, store=store, config=config, json=json)
+
+
+@jobs.command
+async def show(*ids: str, store: str | None = None, config: str | None = None, json: bool = False) -> None:
+    """Show all that is known of jobs.
+
+    Parameters
+    ----------
+    ids
+        One or more ids.
+    store
+        Where the jobs are.
+    config
+        A TOML file of settings that names the store.
+    json
+        For programs: one JSON object for each job, a line each.
+    """
+    async with looking(store, config) as opened:
+        for id in ids:
+            record = await found(opened, id)
+            if json:
+                print(line(job_view(record, opened.prefix)))
+            else:
+                Console().print(_portrait(record, opened.prefix))
+
+
+@jobs.command
+async def retry(
+    *ids: str,
+    state: Literal["dead", "held", "cancelled", "expired"] | None = None,
+    queue: str = "",
+    handler: str = "",
+    store: str | None = None,
+    config: str | None = None,
+) -> None:
+    """Make dead, held, cancelled or expired jobs wait again, their failures forgotten: those of the ids, or all that a filter names.
+
+    Examples:
+        cabrank jobs retry k7x2m9q4-1042
+        cabrank jobs retry --state dead --handler upload
+
+    Parameters
+    ----------
+    ids
+        One or more ids; or a filter instead.
+    state
+        Only jobs in this state. Default with a filter: dead ones.
+    queue
+        Only jobs of this queue.
+    handler
+        Only jobs of this handler.
+    store
+        Where the jobs are.
+    config
+        A TOML file of settings that names the store.
+    """
+    chosen = _chosen(ids, state, queue, handler, instead=(State.DEAD,), may=Cause.REOPENED)
+    async with looking(store, config) as opened:
+        await _each(opened, ids, chosen, opened.reopen, "waits again", "cannot be retried")
+
+
+@jobs.command
+async def cancel(
+    *ids: str,
+    state: Literal["waiting", "running", "held"] | None = None,
+    queue: str = "",
+    handler: str = "",
+    store: str | None = None,
+    config: str | None = None,
+) -> None:
+    """Cancel jobs that have not ended: those of the ids, or all that a filter names. A running one is asked to stop.
+
+    Examples:
+        cabrank jobs cancel k7x2m9q4-1042
+        cabrank jobs cancel --queue uploads --handler upload
+
+    Parameters
+    ----------
+    ids
+        One or more ids; or a filter instead.
+    state
+        Only jobs in this state. Default with a filter: waiting and running ones.
+    queue
+        Only jobs of this queue.
+    handler
+        Only jobs of this handler.
+    store
+        Where the jobs are.
+    config
+        A TOML file of settings that names the store.
+    """
+    chosen = _chosen(ids, state, queue, handler, instead=(State.WAITING, State.RUNNING), may=Cause.CANCELLED)
+    async with looking(store, config) as opened:
+        await _each(opened, ids, chosen, opened.cancel, "is cancelled, or asked to stop if it runs", "cannot be cancelled")
+
+
+@jobs.command
+async def purge(
+    *ids: str,
+    state: Literal["dead", "held", "cancelled", "expired"] | None = None,
+    queue: str = "",
+    handler: str = "",
+    store: str | None = None,
+    config: str | None = None,
+) -> None:
+    """Forget dead, held, cancelled or expired jobs for good: those of the ids, or all that a filter names.
+
+    Examples:
+        cabrank jobs purge k7x2m9q4-1042
+        cabrank jobs purge --state dead --handler upload
+
+    Parameters
+    ----------
+    ids
+        One or more ids; or a filter instead.
+    state
+        Only jobs in this state. Default with a filter: dead ones.
+    queue
+        Only jobs of this queue.
+    handler
+        Only jobs of this handler.
+    store
+        Where the jobs are.
+    config
+        A TOML file of settings that names the store.
+    """
+    chosen = _chosen(ids, state, queue, handler, instead=(State.DEAD,), may=Cause.REOPENED)
+    async with looking(store, config) as opened:
+
+        async def forget(id: int) -> bool:
+            return await opened.purge([id]) > 0
+
+        await _each(opened, ids, chosen, forget, "is forgotten", "cannot be purged")
+
+
+def _chosen(
+    ids: Sequence[str], state: str | None, queue: str, handler: str, *, instead: Sequence[State], may: Cause
+) -> Sequence[JobFilter]:
+    """The filters by which jobs are chosen, none if they are named by their ids.
+
+    Raises:
+        SettingError: neither says which, or both do.
+    """
+    filtered = bool(state or queue or handler)
+    if bool(ids) == filtered:
+        ways = " or ".join(sorted({before.value for before, cause in TRANSITIONS if cause is may}))
+        raise SettingError(f"say which jobs: their ids, or a filter such as --state, --queue and --handler, not both; they may be {ways}")
+    states = [State(state)] if state else instead
+    return [JobFilter(state=each, queue=queue, handler=handler) for each in states] if filtered else []
+
+
+async def _each(store: InspectedStore, ids: Sequence[str], chosen: Sequence[JobFilter], deed: Deed, done: str, refused: str) -> None:
+    """Do it to each job and say what came of it: by name, if they were named; else the number."""
+    for id in ids:
+        record = await found(store, id)
+        what = done if await deed(record.id) else f"{refused}: it is {record.state}"
+        print(f"job {id} of {record.handler or 'an unknown handler'} {what}")
+    if chosen:
+        numbers = [record.id for which in chosen async for page in matching(store, which) for record in page.records]
+        shown = track(numbers, "jobs", console=Console(stderr=True), disable=not Console(stderr=True).is_terminal, transient=True)
+        changed = sum([await deed(number) for number in shown])
+        print(f"{changed:,} of {len(numbers):,} jobs: each {done}")
+
+
+async def _records(store: InspectedStore, which: JobFilter, after: int, limit: int) -> AsyncIterator[JobRecord]:
+    async for page in matching(store, which, after=after):
+        for record in page.records:
+            if limit == 0:
+                return
+            limit -= 1
+            yield record
+
+
+def _show(store: InspectedStore, records: Sequence[JobRecord], limit: int, *, as_json: bool) -> None:
+    if as_json:
+        for record in records:
+            print(line(job_view(record, store.prefix)))
+        return
+    table = Table(box=SIMPLE_HEAD)
+    for name, wraps in (("id", False), ("state", False), ("handler", True), ("queue", True), ("run", False), ("due or changed", False)):
+        table.add_column(name, no_wrap=not wraps, overflow="fold")
+    table.add_column("error", no_wrap=True, overflow="ellipsis")
+    for record in records:
+        style = style_of(record.state)
+        state = "cancelling" if record.cancelling else record.state.value
+        at = moment(record.due_at if record.state is State.WAITING else record.changed_at)
+        table.add_row(
+            text_id(store.prefix, record.id),
+            f"[{style}]{state}[/]" if style else state,
+            record.handler or "?",
+            record.queue or "?",
+            str(record.run),
+            at,
+            Text(first_line(record.error or record.reason)),
+        )
+    Console().print(table)
+    if len(records) == limit:
+        print(f"more may follow: --after {text_id(store.prefix, records[-1].id)}")
+
+
+def _portrait(record: JobRecord, prefix: str) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in msgspec.to_builtins(job_view(record, prefix)).items():
+        if value not in (None, "", [], 0):
+            table.add_row(name, Text(moment(value) if name.endswith("_at") else str(value)))
+    return table
