@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,7 +19,8 @@ from cabrank.cli.work import work
 from cabrank.errors import CabrankError
 
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130  # as shells report it
+EXIT_INTERRUPTED = 130  # this and the next as shells report them
+EXIT_PIPE = 141
 
 program = App(
     name="cabrank",
@@ -45,4 +47,7 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # who read what is printed wants no more of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     return 0

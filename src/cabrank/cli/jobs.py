@@ -13,7 +13,8 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from cabrank.cli.looking import first_line, found, line, looking, matching, moment, style_of
+from cabrank.cli.looking import first_line, found, line, looking, matching, moment, span, style_of
+from cabrank.clock import SystemClock
 from cabrank.errors import SettingError
 from cabrank.job import number_of, text_id
 from cabrank.server.views import job_view
@@ -259,25 +260,33 @@ def _show(store: InspectedStore, records: Sequence[JobRecord], limit: int, *, as
             print(line(job_view(record, store.prefix)))
         return
     table = Table(box=SIMPLE_HEAD)
-    for name, wraps in (("id", False), ("state", False), ("handler", True), ("queue", True), ("run", False), ("due or changed", False)):
-        table.add_column(name, no_wrap=not wraps, overflow="fold")
-    table.add_column("error", no_wrap=True, overflow="ellipsis")
+    for name, width in (("id", len(text_id(store.prefix, records[-1].id)) if records else 2), ("state", 9), ("when", 10), ("run", 3)):
+        table.add_column(name, no_wrap=True, min_width=width)
+    for name in ("handler", "queue", "error"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
     for record in records:
-        style = style_of(record.state)
-        state = "cancelling" if record.cancelling else record.state.value
-        at = moment(record.due_at if record.state is State.WAITING else record.changed_at)
+        style, state = style_of(record.state), "cancelling" if record.cancelling else record.state.value
         table.add_row(
             text_id(store.prefix, record.id),
             f"[{style}]{state}[/]" if style else state,
+            _when(record),
+            str(record.run),
             record.handler or "?",
             record.queue or "?",
-            str(record.run),
-            at,
             Text(first_line(record.error or record.reason)),
         )
     Console().print(table)
     if len(records) == limit:
         print(f"more may follow: --after {text_id(store.prefix, records[-1].id)}")
+
+
+def _when(record: JobRecord) -> str:
+    """When a waiting job is due, or since when any other is as it is."""
+    now = SystemClock.now()
+    if record.state is State.WAITING and record.due_at > now:
+        return f"in {span(record.due_at - now)}"
+    at = record.due_at if record.state is State.WAITING else record.changed_at
+    return f"{span(max(0.0, now - at))} ago" if at else ""
 
 
 def _portrait(record: JobRecord, prefix: str) -> Table:

@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from cabrank.errors import StoreUnusable
 from cabrank.stores.contract import Terms
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.lines import Lines
@@ -30,6 +31,20 @@ def boot() -> str:
 def folder_of(path: Path) -> Path:
     """Where the locks of a file are."""
     return path.with_name(path.name + "-locks")
+
+
+def made_folder(path: Path) -> Path:
+    """The same, made if it is not there.
+
+    Raises:
+        StoreUnusable: it cannot be made.
+    """
+    folder = folder_of(path)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise StoreUnusable(f"{folder}: the folder for locks cannot be made ({error.strerror}): may this user write there?") from error
+    return folder
 
 
 def run_by_living(folder: Path) -> frozenset[str]:

@@ -21,7 +21,7 @@ from cabrank.stores.sqlite.admit import Admitter
 from cabrank.stores.sqlite.bell import agreed_folder
 from cabrank.stores.sqlite.claim import Claimer, promote
 from cabrank.stores.sqlite.counts import Opening
-from cabrank.stores.sqlite.holders import Holders, boot, folder_of
+from cabrank.stores.sqlite.holders import Holders, boot, made_folder
 from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.locks import TurnLock, is_held
 from cabrank.stores.sqlite.names import Names
@@ -44,13 +44,7 @@ class Ledger:
         self._clock = clock
         self._rng = rng
         self._terms = terms
-        self._folder = folder_of(path)
-        try:
-            self._folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise StoreUnusable(
-                f"{self._folder}: the folder for locks cannot be made ({error.strerror}): may this user write there?"
-            ) from error
+        self._folder = made_folder(path)
         self._lock = TurnLock(self._folder)
         self._space = Space(path, terms.settings.min_free, clock.monotonic)
         self._last: tuple[int, Turn] | None = None
