@@ -55,6 +55,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     wants_result: bool
     limited: bool
     """Whether it goes to the handler that has a limit."""
+    packed: bool
+    """Whether it goes to the batch handler."""
     meddles: bool
     """Whether somebody cancels the job a while after its acknowledgement, and perhaps reopens it."""
 
@@ -95,7 +97,7 @@ def draw(seed: int) -> Plan:
         seed=seed,
         settings=settings,
         processes=rng.choice((1, 2, 3)),
-        requests=tuple(_limited(_request(rng, number, storm_s), seed) for number in range(rng.randint(4, 24))),
+        requests=tuple(_packed(_limited(_request(rng, number, storm_s), seed), seed) for number in range(rng.randint(4, 24))),
         storm_s=storm_s,
         faults=_faults(rng),
         fates=fates,
@@ -126,6 +128,7 @@ def _request(rng: Random, number: int, storm_s: float) -> Request:
         delay_s=rng.choice((0.0, 0.0, 0.0, 0.7)),
         wants_result=rng.random() < 0.4,
         limited=False,
+        packed=False,
         meddles=rng.random() < 0.15,
     )
 
@@ -137,6 +140,12 @@ def _limited(request: Request, seed: int) -> Request:
         return request
     orders = tuple(msgspec.structs.replace(order, customer=rng.choice("aab")) for order in request.orders)
     return msgspec.structs.replace(request, orders=orders, limited=True)
+
+
+def _packed(request: Request, seed: int) -> Request:
+    """The request, perhaps to the batch handler: in two of three runs half of them."""
+    rng = Random(f"{seed} {request.token} packed")
+    return request if request.limited or not seed % 3 or rng.random() < 0.5 else msgspec.structs.replace(request, packed=True)
 
 
 def _order(rng: Random, token: str) -> Order:

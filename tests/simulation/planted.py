@@ -15,12 +15,14 @@ from unittest.mock import patch
 import msgspec
 
 from cabrank import Dispatcher
+from cabrank.batch import Together
 from cabrank.committer import Committer
 from cabrank.gathering import Answered
 from cabrank.job import Lease, Settlement
-from cabrank.policy import Interrupted, Limit, Outcome
+from cabrank.policy import RETURNED_NONE, Interrupted, Limit, Outcome
+from cabrank.policy import Returned as Done
 from cabrank.pool import WorkerPool
-from cabrank.queue import JobQueue
+from cabrank.queue import JobQueue, Line
 from cabrank.settings import Settings
 from cabrank.states import Cause
 from cabrank.stores.contract import STORED, Admission, Returned, Submission, Turn, Want
@@ -194,6 +196,32 @@ def _starts_cost_nothing() -> AbstractContextManager[object]:
     return patch.object(Limit, "spend", spend_nothing)
 
 
+def _failures_not_read() -> AbstractContextManager[object]:
+    """A batch that returned is taken for one that went well for all."""
+    outcomes = Together.outcomes
+
+    def outcomes_as_one(self: Together, outcome: Outcome) -> Sequence[Outcome]:
+        return [RETURNED_NONE] * len(self.leases) if isinstance(outcome, Done) else outcomes(self, outcome)
+
+    return patch.object(Together, "outcomes", outcomes_as_one)
+
+
+def _one_left_out() -> AbstractContextManager[object]:
+    """The last of a full batch is taken out of its line and runs nowhere."""
+    take = Line.take_batch
+
+    def take_and_drop(self: Line) -> list[Lease]:
+        batch = take(self)
+        return batch[:-1] if len(batch) == self.batch.jobs > 1 else batch
+
+    return patch.object(Line, "take_batch", take_and_drop)
+
+
+def _batch_not_looked_after() -> AbstractContextManager[object]:
+    """A worker that waited for a full batch and got none forgets those that are there."""
+    return patch.object(JobQueue, "put_back", _ignore)
+
+
 BUGS = (
     Bug("no fence", _no_fence),
     Bug("ack before commit", _ack_before_commit),
@@ -205,6 +233,9 @@ BUGS = (
     Bug("a retry keeps its place in a limit", _slot_not_freed),
     Bug("a limit does not count what runs", _limit_does_not_count),
     Bug("a start costs no rate", _starts_cost_nothing),
+    Bug("failures of a batch are not read", _failures_not_read),
+    Bug("a batch leaves one out", _one_left_out),
+    Bug("a batch that is not full is forgotten", _batch_not_looked_after),
 )
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Any, TypeVar
 
 from cabrank import App, Dispatcher, JobContext, StoreUnavailable
+from cabrank.batch import Together
 from cabrank.engine import FLUSH_S
-from cabrank.job import number_of
+from cabrank.job import Lease, number_of
 from cabrank.root import STUBBORN_S
 from cabrank.settings import STORE_BOUND, Settings
 from cabrank.stores.contract import SUSPECT_CRASHES, Capabilities
@@ -186,15 +187,31 @@ class Process:
             self._running[queue] -= 1
             self._suspects -= suspect
 
+    @contextmanager
+    def runs_together(self, queue: str, job: JobContext) -> Iterator[Sequence[Lease]]:
+        """Count a call of a batch handler in while it lasts. What it gives are the leases that it runs."""
+        first = number_of(self._ledger.prefix, job.id)
+        running = (worker.lease for worker in self.dispatcher.pools[queue].workers)
+        [call] = [one for one in running if isinstance(one, Together) and (one.job.id, one.run) == (first, job.run)]
+        if [one.job.id for one in call.leases] != [number_of(self._ledger.prefix, id) for id in job.ids]:
+            self.record.violated("I24", f"{self.life.name} runs {call.leases} and told the handler of {job.ids}")
+        if len(call.leases) > 1 and any(self._crashes(one.job.id, one.run) >= SUSPECT_CRASHES for one in call.leases):
+            self.record.violated("I21", f"{self.life.name} runs {job.ids} in one call, and one of them is a suspect")
+        with self.runs(queue, job):
+            yield call.leases
+
     def _crashes(self, id: int, run: int) -> int:
         row = self._ledger.running(id)
         return row.lease.crashes if row is not None and row.lease.run == run else 0
 
     def returned(self, job: JobContext) -> None:
         """A run is about to return."""
-        id = number_of(self._ledger.prefix, job.id)
-        self.record.note(f"{self.life.name}: job {id} run {job.run} returns")
-        self.record.returned.add((id, job.run))
+        self.returned_one(number_of(self._ledger.prefix, job.id), job.run)
+
+    def returned_one(self, id: int, run: int) -> None:
+        """As `returned`, of one item of a batch too."""
+        self.record.note(f"{self.life.name}: job {id} run {run} returns")
+        self.record.returned.add((id, run))
 
 
 class Connection(MemoryStore):

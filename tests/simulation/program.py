@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cabrank import App, GiveUp, JobContext, Limit, Retry, Snooze, TryAgain, context
+from cabrank import App, Batch, Failure, GiveUp, JobContext, Limit, Retry, Snooze, TryAgain, context
 from tests.simulation.loop import LIFE
 from tests.simulation.plan import Act, Order
 from tests.simulation.process import Process
@@ -42,6 +42,37 @@ async def _work(order: Order, job: JobContext) -> int:
         await _perform(process, act, order, job)
     process.returned(job)
     return job.run
+
+
+@app.job(queue="packs", timeout_s=TIMEOUT_S, retry=retry, batch=Batch(jobs=3, wait_s=0.1))
+async def packed(orders: list[Order], *, job: JobContext = context()) -> list[Failure | None]:
+    """Do what each order says, all of them in one call."""
+    process = _process()
+    with process.runs_together("packs", job) as leases:
+        await asyncio.sleep(max(order.run_s for order in orders))
+        acts = [order.acts[min(lease.failures, len(order.acts) - 1)] for order, lease in zip(orders, leases, strict=True)]
+        for act, order in zip(acts, orders, strict=True):
+            if act in {Act.HANG, Act.EXIT}:
+                await _perform(process, act, order, job)
+        said = [_said(act, order, lease.run) for act, order, lease in zip(acts, orders, leases, strict=True)]
+    for lease, failure in zip(leases, said, strict=True):
+        if failure is None:
+            process.returned_one(lease.job.id, lease.run)
+    return said
+
+
+def _said(act: Act, order: Order, run: int) -> Failure | None:
+    match act:
+        case Act.RAISE:
+            return Failure(Broken(order.token))
+        case Act.GIVE_UP:
+            return Failure("ordered", retry=False)
+        case Act.TRY_AGAIN:
+            return Failure("ordered", after_s=0.1)
+        case Act.SNOOZE if run % 2:
+            return Failure(Snooze(for_s=0.3))
+        case _:
+            return None
 
 
 @app.job(queue="children", timeout_s=TIMEOUT_S, retry=retry)

@@ -48,7 +48,7 @@ class Record:
         return self.ledger.find(id) is not None or self.done(id) is not None
 
     def done(self, id: int) -> int | None:
-        """The run that made the job done."""
+        """The run that made the job done; 0 if it had no result."""
         kept = self.ledger.kept
         found = None if kept is None else kept.find(id, self.ledger.clock.now())
         if found is None:

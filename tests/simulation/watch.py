@@ -91,6 +91,7 @@ class Watch:
         if run is None:
             self._record.violated("I1", f"job {id} is gone")
             return
+        run = run or old.run  # of a run without a result, as an item of a batch is, the run is not kept
         self.done[id] = run
         if old.state is not State.RUNNING or old.run != run:
             self._record.violated("I3", f"job {id} was finished by run {run} when it was {old}")
