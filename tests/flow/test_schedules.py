@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from random import Random
 from typing import Any, Literal
 
 import pytest
 
 import cabrank
-from cabrank.testing import FakeClock
+from cabrank.stores.memory import MemoryStore
+from cabrank.testing import FakeClock, FaultyStore
 
 HOUR = 3600.0
 PATIENT = cabrank.Settings(lease_s=86_400)  # virtual time goes by faster than a thread renews leases
@@ -158,3 +160,16 @@ async def test_an_intake_submits_no_ticks(durable: str) -> None:
     async with cabrank.Intake(seen.app, store=durable, clock=clock, settings=PATIENT) as intake:
         await passing(clock, 5, until=lambda: True)
         assert (await intake.engine.store.tally()).get("async") is None
+
+
+async def test_a_tick_whose_turn_or_answer_is_lost_makes_one_job() -> None:
+    clock, seen = clock_at("2026-01-01T10:59:59"), Seen()
+    store = FaultyStore(MemoryStore(clock), clock=clock, rng=Random(1))
+    async with cabrank.Dispatcher(seen.app, store=store, clock=clock, settings=PATIENT) as dispatcher:
+        store.requests_to_lose = 3
+        await passing(clock, 5, until=lambda: len(seen.ticks) == 1)
+        store.replies_to_lose = 3
+        await passing(clock, HOUR, until=lambda: len(seen.ticks) == 2)
+        await passing(clock, 31, until=lambda: True)
+        await dispatcher.join()
+    assert seen.ticks == ["2026-01-01T11:00:00+00:00", "2026-01-01T12:00:00+00:00"]
