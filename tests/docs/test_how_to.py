@@ -10,10 +10,12 @@ from tests.docs.pages import ROOT, files, fits, run, steps
 
 PAGES = [
     "call-from-blocking-code.md",
+    "come-from.md",
     "limit-calls.md",
     "pack-uploads.md",
     "schedule-jobs.md",
     "see-what-runs.md",
+    "stop-cleanly.md",
     "test-your-jobs.md",
 ]
 

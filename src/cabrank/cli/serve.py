@@ -13,7 +13,7 @@ from functools import partial
 import cabrank
 from cabrank.cli.loading import load_app
 from cabrank.cli.logs import log_to_stderr
-from cabrank.cli.starting import DURABLE_STORE, loop_factory, who_works
+from cabrank.cli.starting import DURABLE_STORE, loop_factory, who_works, whole_life
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed
 from cabrank.events import logger
@@ -89,7 +89,7 @@ def serve(
         announce = partial(_announce, app, dispatcher, sockets)
         try:
             with asked(dispatcher.dump), asyncio.Runner(loop_factory=loop_factory()) as runner:
-                runner.run(life.serve(dispatcher, sockets, announce, access))
+                runner.run(whole_life(life.serve(dispatcher, sockets, announce, access)))
         except DispatcherFailed as failed:
             logger.error("what failed inside", exc_info=failed.__cause__)
             raise

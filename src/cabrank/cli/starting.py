@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from cabrank.dispatcher import Dispatcher
+from cabrank.events import logger
 from cabrank.settings import GIB, MIB
 
+LAST_CALL_S = 0.5  # for what lives after the dispatcher has stopped: they were told to end and given time before
 DURABLE_STORE = "sqlite:///cabrank.db"  # whoever starts a process for jobs expects an acknowledgement to outlast it
 
 
@@ -18,6 +24,23 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+async def whole_life(life: Coroutine[Any, Any, None]) -> None:
+    """Await `life`, and end the process without the runs that were left behind: Python would wait for them for ever.
+
+    By then everything is recorded and the store is closed.
+    """
+    await life
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for one in left:
+        one.cancel()
+    if left and (await asyncio.wait(left, timeout=LAST_CALL_S))[1]:
+        logger.error("the process ends without what does not stop: its jobs were handed back")
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def who_works(dispatcher: Dispatcher) -> Sequence[str]:

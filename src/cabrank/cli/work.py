@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import cabrank
 from cabrank.cli.loading import load_app
 from cabrank.cli.logs import log_to_stderr
-from cabrank.cli.starting import DURABLE_STORE, loop_factory, who_works
+from cabrank.cli.starting import DURABLE_STORE, loop_factory, who_works, whole_life
 from cabrank.cli.stopping import Stopping
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed, SettingError
@@ -70,7 +70,7 @@ def work(
         raise SettingError(f"nobody else can submit to {settings.store}, so nothing would ever run: give a store such as {DURABLE_STORE}")
     try:
         with asked(dispatcher.dump), asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(run_until_told(dispatcher, lambda: _announce(app, dispatcher)))
+            runner.run(whole_life(run_until_told(dispatcher, lambda: _announce(app, dispatcher))))
     except DispatcherFailed as failed:
         logger.error("what failed inside", exc_info=failed.__cause__)
         raise
