@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from cabrank.block import Block, Call, Leases
 from cabrank.job import Job, Lease
+from cabrank.settings import Settings
+from cabrank.stores.contract import Submission, Terms, Want
+from cabrank.stores.memory import MemoryStore
 from cabrank.stores.memory.line import Line
+from cabrank.testing import FakeClock
 
 
 async def work(*args: object) -> None: ...
@@ -53,6 +59,19 @@ def test_payloads_are_encoded_when_somebody_asks_for_them() -> None:
     block = Block(1, [12, 3], Call.ONE, "work", "q", None, encode, 3)
     assert (block.fitting(2, 3), len(block), asked) == (2, 2, [])
     assert (block.fitting(2, 2), [job.payload for job in block], asked) == (1, [b"12", b"3"], [1])
+
+
+async def test_a_block_that_is_claimed_whole_is_not_looked_into() -> None:
+    def encode(items: object) -> list[bytes]:
+        raise AssertionError("nobody asked for payloads")
+
+    store = MemoryStore(FakeClock(), Random(1))
+    await store.open(Terms(handlers=frozenset({"work"}), settings=Settings(), max_crashes={}))
+    block = Block(1, [12, 3], Call.ONE, "work", "q", None, encode, 3)
+    turn = await store.turn(1, new=[Submission(jobs=block)], settlements=[], want={"q": Want(2, 100, 0)}, returned={})
+    [leases] = turn.claimed
+    assert isinstance(leases, Leases)
+    assert leases.block is block
 
 
 def test_what_is_added_has_the_next_id() -> None:
