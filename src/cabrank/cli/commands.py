@@ -14,6 +14,7 @@ from cabrank.cli.queues import queues
 from cabrank.cli.schedules import schedules
 from cabrank.cli.serve import serve
 from cabrank.cli.settings import settings
+from cabrank.cli.store import store
 from cabrank.cli.why import why
 from cabrank.cli.work import work
 from cabrank.errors import CabrankError
@@ -34,6 +35,7 @@ program.command(work)
 program.command(jobs)
 program.command(queues)
 program.command(why)
+program.command(store)
 program.command(settings)
 program.command(schedules)
 
@@ -41,7 +43,7 @@ program.command(schedules)
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit status; what is wrong is said in one line on stderr."""
     try:
-        program(arguments)
+        status: object = program(arguments)
     except CabrankError as error:
         print(f"cabrank: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -50,4 +52,4 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # who read what is printed wants no more of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
-    return 0
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,200 @@
+"""Jobs out of a file and into a new one, as lines of JSON that people and other programs can read. Ids stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import apsw
+import msgspec
+
+from cabrank.errors import StoreUnusable
+from cabrank.states import State
+from cabrank.stores.sqlite.care import opened, settle
+from cabrank.stores.sqlite.migrations import VERSION
+from cabrank.stores.sqlite.schema import SHELF_OF, STATE_OF, Phase, open_writer
+
+STAYS = frozenset({"job", "done", "holder", "cancelling", "progress", "sqlite_sequence"})
+"""Tables whose rows are not moved as they are: jobs go by themselves; the rest is of what runs, or is kept for an hour."""
+OWN_META = ("prefix", "next_id", "place")  # what a file says of itself that goes with its jobs
+NAMED = ("id", "handler", "queue", "phase", "payload", "holder")  # columns of a job that are not written as they are
+
+_TABLES = "select name from sqlite_schema where type = 'table' order by name"
+_COUNT = f"""
+update queue set (waiting, waiting_bytes) = (
+    select count(*), coalesce(sum(length(payload)), 0) from job
+    where job.queue = queue.id and phase in ({Phase.IN_LINE:d}, {Phase.READY:d}, {Phase.LATER:d})
+)
+"""
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The first line: `cabrank_schema` is the number of the schema, `jobs` how many lines of jobs come."""
+
+    cabrank_schema: int
+    jobs: int
+
+
+class MovedJob(msgspec.Struct, frozen=True):
+    """A job that has not returned. What ran at the moment of the export is `waiting`; `rest` are the file's other columns."""
+
+    job: int
+    handler: str
+    queue: str
+    state: State
+    payload: msgspec.Raw
+    rest: dict[str, Any]
+
+
+class MovedRow(msgspec.Struct, frozen=True):
+    """A row of another table: what a key remembers, why a job is dead, the last tick of a schedule."""
+
+    table: str
+    row: dict[str, Any]
+
+
+def export(path: Path, write: Callable[[bytes], object], told: Callable[[int, int], None]) -> int:
+    """Write all jobs that have not returned, and what belongs to them, a line each, as they are at this moment; how many jobs.
+
+    `told` hears how many of how many jobs have been written.
+
+    Raises:
+        StoreUnusable: it is no file of a store.
+    """
+    with closing(opened(path, apsw.SQLITE_OPEN_READONLY)) as connection:
+        connection.execute("begin")
+        whole, jobs = int(str(connection.execute("select count(*) from job").get)), 0
+        write(_line(Head(VERSION, whole)))
+        for table in (str(name) for (name,) in connection.execute(_TABLES).fetchall() if name not in STAYS):
+            for row in _rows(connection, table):
+                if table != "meta" or row["name"] in OWN_META:
+                    write(_line(MovedRow(table, row)))
+        for jobs, job in enumerate(_jobs(connection), 1):
+            write(_line(job))
+            told(jobs, whole)
+        return jobs
+
+
+def bring(lines: Iterable[bytes], path: Path, rng: Random, told: Callable[[int, int], None], *, now: float) -> int:
+    """Make a file out of what `export` wrote; how many jobs are in it. It is there whole or not at all.
+
+    Raises:
+        StoreUnusable: there is such a file already, or a line is not what an export writes; the message says which.
+    """
+    if path.exists():
+        raise StoreUnusable(f"{path} is there already: an import makes a new file, so that no id is given twice")
+    part = path.with_name(path.name + ".part")
+    _forget(part)
+    try:
+        with closing(open_writer(part, synchronous="full", rng=rng, is_shared=lambda: False)) as connection:
+            jobs = _bring(lines, connection, told, now)
+            connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+        settle(part, path)
+    finally:
+        _forget(part)
+    return jobs
+
+
+def _bring(lines: Iterable[bytes], connection: apsw.Connection, told: Callable[[int, int], None], now: float) -> int:
+    jobs, head, place = 0, None, 0
+    numbers: dict[str, dict[str, int]] = {"handler": {}, "queue": {}}
+    with connection:
+        for place, raw in enumerate(lines, 1):
+            try:
+                if head is None:
+                    head = msgspec.json.decode(raw, type=Head)
+                    _check(head)
+                elif raw.startswith(b'{"table"'):
+                    _put(connection, msgspec.json.decode(raw, type=MovedRow), numbers)
+                else:
+                    _put_job(connection, msgspec.json.decode(raw, type=MovedJob), numbers, now)
+                    jobs += 1
+                    told(jobs, head.jobs)
+            except (msgspec.DecodeError, apsw.Error, KeyError) as error:
+                raise StoreUnusable(f"line {place} is not what an export writes: {error}") from None
+        if head is None or jobs != head.jobs:
+            raise StoreUnusable(f"the export ends after line {place}, before its end: nothing was imported")
+        connection.execute(_COUNT)
+    return jobs
+
+
+def _check(head: Head) -> None:
+    if head.cabrank_schema != VERSION:
+        raise StoreUnusable(
+            f"the export has schema {head.cabrank_schema}, and this version of cabrank writes {VERSION}: import it with the version that "
+            "wrote it, and open the file with this one"
+        )
+
+
+def _put(connection: apsw.Connection, moved: MovedRow, numbers: dict[str, dict[str, int]]) -> None:
+    """One row of another table. What names handlers and queues comes before the jobs that name them."""
+    if moved.table in STAYS or (moved.table,) not in connection.execute(_TABLES).fetchall():
+        raise KeyError(moved.table)
+    columns = _columns(connection, moved.table)
+    if set(moved.row) != set(columns):
+        raise KeyError(f"table {moved.table} has the columns {', '.join(columns)}")
+    marks = ", ".join("?" * len(columns))
+    connection.execute(
+        f"insert or replace into {moved.table} ({', '.join(columns)}) values ({marks})", [moved.row[name] for name in columns]
+    )
+    if moved.table in numbers:
+        numbers[moved.table][moved.row["name"]] = moved.row["id"]
+
+
+def _put_job(connection: apsw.Connection, moved: MovedJob, numbers: dict[str, dict[str, int]], now: float) -> None:
+    values: dict[str, Any] = {
+        **moved.rest,
+        "id": moved.job,
+        "handler": numbers["handler"][moved.handler],
+        "queue": numbers["queue"][moved.queue],
+        "phase": int(_phase_of(moved, now)),
+        "payload": bytes(moved.payload),
+    }
+    names = [name for name in _columns(connection, "job") if name != "holder"]
+    if set(values) != set(names):
+        raise KeyError(f"a job has the columns {', '.join(names)}")
+    marks = ", ".join("?" * len(names))
+    connection.execute(f"insert into job ({', '.join(names)}) values ({marks})", [values[name] for name in names])
+
+
+def _phase_of(moved: MovedJob, now: float) -> Phase:
+    if moved.state is not State.WAITING:
+        return SHELF_OF[moved.state]
+    if moved.rest["due_at"] > now:
+        return Phase.LATER
+    return Phase.READY if moved.rest["allowance"] is None else Phase.IN_LINE
+
+
+def _jobs(connection: apsw.Connection) -> Iterator[MovedJob]:
+    """In the order of their ids."""
+    rest = [name for name in _columns(connection, "job") if name not in NAMED]
+    statement = f"""
+        select job.id, handler.name, queue.name, phase, payload, {", ".join(f"job.{name}" for name in rest)}
+        from job join handler on handler.id = job.handler join queue on queue.id = job.queue order by job.id
+    """
+    for id, handler, queue, phase, payload, *values in connection.execute(statement):
+        state = STATE_OF[Phase(phase)]
+        there = State.WAITING if state is State.RUNNING else state
+        yield MovedJob(id, handler, queue, there, msgspec.Raw(payload), dict(zip(rest, values, strict=True)))
+
+
+def _rows(connection: apsw.Connection, table: str) -> Iterator[dict[str, Any]]:
+    columns = _columns(connection, table)
+    for values in connection.execute(f"select {', '.join(columns)} from {table}"):
+        yield dict(zip(columns, values, strict=True))
+
+
+def _columns(connection: apsw.Connection, table: str) -> list[str]:
+    return [str(name) for (name,) in connection.execute("select name from pragma_table_info(?)", (table,))]
+
+
+def _line(value: object) -> bytes:
+    return msgspec.json.encode(value) + b"\n"
+
+
+def _forget(part: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        part.with_name(part.name + ending).unlink(missing_ok=True)
