@@ -12,6 +12,7 @@ PAGES = [
     "call-from-blocking-code.md",
     "come-from.md",
     "limit-calls.md",
+    "look-after-jobs.md",
     "pack-uploads.md",
     "schedule-jobs.md",
     "see-what-runs.md",
