@@ -204,8 +204,9 @@ class Intake:
     ) -> Results[Any, Any]:
         """Submit one call of `function` for each of `items` and give out the results, in the items' order.
 
-        `items` is read as it is needed: never more than `ahead` jobs are submitted whose results were not taken yet (default: four
-        for each worker). Nothing begins before the first result is asked for. See `Results` for what failures do, and leaving early.
+        `items` is read as it is needed: never more than `ahead` jobs are submitted whose results were not taken yet (default: four for
+        each worker, or four batches). Nothing begins before the first result is asked for. See `Results` for what failures do, and
+        leaving early.
 
         Raises:
             What `submit` raises, where the results are taken.
@@ -313,10 +314,11 @@ class Intake:
             return self.engine.root.start(work(), name="map")
 
         workers = self.settings.workers_of(handler.queue, handler.kind, os.cpu_count() or 1)
+        at_once = 1 if handler.batch is None else handler.batch.jobs
         feed: Feed[Any, Any] = Feed(
             items,
             submit,
-            ahead=AHEAD * (max(workers) if isinstance(workers, tuple) else workers) if ahead is None else ahead,
+            ahead=AHEAD * (max(workers) if isinstance(workers, tuple) else workers) * at_once if ahead is None else ahead,
             chunk=most,
             ordered=ordered,
             handles=self.engine.handles,

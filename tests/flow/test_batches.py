@@ -311,6 +311,22 @@ async def test_a_batch_that_runs_is_seen_as_one_call(store: str) -> None:
         await ended(handles)
 
 
+async def test_a_map_reads_far_enough_ahead_for_full_batches(store: str) -> None:
+    app, calls = cabrank.App(), list[list[Reading]]()
+
+    @app.job(batch=cabrank.Batch(jobs=8, wait_s=60))
+    async def pack(items: list[Reading]) -> None:
+        calls.append(items)
+
+    async with cabrank.Dispatcher(app, store=store, max_workers=1) as dispatcher:
+        count = 0
+        async for each in dispatcher.map(pack, readings(16)).each():
+            await each.result()
+            count += 1
+    assert count == 16
+    assert list(map(len, calls)) == [8, 8]
+
+
 async def test_a_limit_counts_jobs(store: str) -> None:
     app, calls = cabrank.App(), list[list[Reading]]()
 
