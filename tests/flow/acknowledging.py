@@ -38,7 +38,8 @@ async def main(folder: Path, way: str, first: int | None) -> None:
             await (dispatcher.submit(put, number) if way == "one" else dispatcher.submit(put_together, number))
             acknowledged.write(b"%d\n" % number)
 
-    async with cabrank.Dispatcher(app, store=f"sqlite:///{folder}/jobs.db") as dispatcher, asyncio.TaskGroup() as group:
+    settings = cabrank.Settings(max_crashes=1_000_000)  # these jobs do not crash their processes, and are not to be given up for it
+    async with cabrank.Dispatcher(app, store=f"sqlite:///{folder}/jobs.db", settings=settings) as dispatcher, asyncio.TaskGroup() as group:
         sys.stdout.write("up\n")
         sys.stdout.flush()
         if first is None:

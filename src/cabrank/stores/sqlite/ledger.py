@@ -27,7 +27,7 @@ from cabrank.stores.sqlite.locks import TurnLock, is_held
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.news import next_due_s, what_is_new
 from cabrank.stores.sqlite.room import Space
-from cabrank.stores.sqlite.schema import open_writer
+from cabrank.stores.sqlite.schema import damaged, open_writer
 from cabrank.stores.sqlite.settle import Ended
 
 FOREIGN = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.ReadOnlyError, apsw.ProtocolError)
@@ -138,7 +138,7 @@ class Ledger:
         except StoreUnavailable as error:
             if not (new and isinstance(error.__cause__, apsw.FullError)):
                 raise
-        self._space.ran_out()  # the new jobs are refused, so that what ended is recorded, if that finds space
+        self._space.ran_out(self._connection)  # the new jobs are refused, so that what ended is recorded, if that finds space
         return self._try_all(number, new, ended, want)
 
     def _try_all(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want]) -> Turn:
@@ -213,7 +213,7 @@ class Ledger:
             lines=self._lines,
             holder=self._holders.id,
             now=now,
-            space=self._space.shortage() if new else "",
+            space=self._space.shortage(self._connection) if new else "",
         )
         admitted, started = admitter.admit(new, {} if suspect else want) if new else ([], [])
         leases = self._claim_suspect(want, opening) if suspect else []
@@ -350,6 +350,8 @@ class Ledger:
                     self._queues.roll_back()
                     self._handlers.roll_back()
                     self._connection.execute("rollback")
+        except apsw.CorruptError as error:
+            raise damaged(self._path, error) from error
         except FOREIGN as error:
             self._broken = self._broken or isinstance(error, apsw.IOError)
             raise StoreUnavailable(f"{self._path}: {error}") from error

@@ -14,10 +14,13 @@ from cabrank.settings import GIB, MIB, STORE_BOUND, Bound, Settings
 from cabrank.stores.contract import Admission, Verdict, full
 from cabrank.stores.sqlite.counts import Opening, Waiting
 from cabrank.stores.sqlite.names import Names
-from cabrank.stores.sqlite.schema import Phase
+from cabrank.stores.sqlite.schema import CHECKPOINT_PAGES, Phase
 
 LOOK_S = 0.25  # how long a look at the disk counts: a call of the system hands the interpreter's lock over
 FULL_S = 1.0  # how long a disk that was full is not tried again with new jobs
+NARROW = 64 * MIB  # with less free than this, some space is held back
+RESERVE = 4 * MIB  # what is held back: the log of a full disk is kept well below this
+FULL_CHECKPOINT_PAGES = 100
 
 _IN_LINE = f"""
 select min(due_at) from allowance join job indexed by job_limited on job.allowance = allowance.id
@@ -86,35 +89,58 @@ class Rooms:
 
 
 class Space:
-    """What is free on the disk of a file, looked at now and then."""
+    """What is free on the disk of a file, looked at now and then.
+
+    Where little is, a file beside it holds some space back, which is let go when a write finds none: finished work is recorded in that.
+    """
 
     def __init__(self, path: Path, floor: int, monotonic: Callable[[], float]) -> None:
         self._path = path
+        self._reserve = path.with_name(path.name + "-reserve")
         self._floor = floor
         self._monotonic = monotonic
         self._said = ""
+        self._full = False
         self._until = float("-inf")
 
-    def shortage(self) -> str:
+    def shortage(self, connection: apsw.Connection) -> str:
         """Why no new jobs are taken on, in words; empty if there is space."""
         now = self._monotonic()
-        if now >= self._until:
-            self._until = now + LOOK_S
-            free = self._free() if self._floor else 0
-            self._said = f"{_bytes(free)} are free where {self._path} lies, min_free is {_bytes(self._floor)}" if free < self._floor else ""
+        if now < self._until:
+            return self._said
+        self._until = now + LOOK_S
+        free = self._free()
+        if free < NARROW:
+            self._hold_back(free)
+        if self._full:
+            self._full = False
+            connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        short = free < self._floor
+        self._said = f"{_bytes(free)} are free where {self._path} lies, min_free is {_bytes(self._floor)}" if short else ""
         return self._said
 
-    def ran_out(self) -> None:
-        """A write found no space."""
-        self._said = f"the disk of {self._path} is full"
+    def ran_out(self, connection: apsw.Connection) -> None:
+        """A write found no space: let go what was held back, and keep the log short, so that this lasts."""
+        self._said, self._full = f"the disk of {self._path} is full", True
         self._until = self._monotonic() + FULL_S
+        self._reserve.unlink(missing_ok=True)
+        connection.execute(f"pragma wal_autocheckpoint = {FULL_CHECKPOINT_PAGES}")
 
     def _free(self) -> int:
         try:
             disk = os.statvfs(self._path)
         except OSError:
-            return self._floor  # the turn itself finds out what is wrong
+            return max(NARROW, self._floor)  # the turn itself finds out what is wrong
         return disk.f_bavail * disk.f_frsize
+
+    def _hold_back(self, free: int) -> None:
+        if self._reserve.exists() or free < RESERVE * 2:
+            return
+        try:
+            with self._reserve.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE)
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
 
 
 def _bytes(number: int) -> str:

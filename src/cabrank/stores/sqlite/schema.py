@@ -72,9 +72,7 @@ def open_writer(path: Path, *, synchronous: Literal["full", "normal"], rng: Rand
     except apsw.NotADBError:
         raise StoreUnusable(f"{path} is not a SQLite file: choose another name for the store") from None
     except apsw.CorruptError as error:
-        raise StoreUnusable(
-            f"{path} is damaged ({error}): restore it from a backup, or recover what can be read with `sqlite3 .recover`"
-        ) from None
+        raise damaged(path, error) from None
     except apsw.BusyError as error:
         raise StoreUnavailable(f"{path}: another program holds the file for more than {BUSY_MS / 1000:g} s ({error})") from error
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
@@ -82,6 +80,11 @@ def open_writer(path: Path, *, synchronous: Literal["full", "normal"], rng: Rand
             f"{path} cannot be opened for writing ({error}): does its folder exist, and may this user write there?"
         ) from None
     return connection
+
+
+def damaged(path: Path, error: Exception) -> StoreUnusable:
+    """What is said of a file that SQLite cannot make sense of."""
+    return StoreUnusable(f"{path} is damaged ({error}): restore it from a backup, or recover what can be read with `sqlite3 .recover`")
 
 
 def open_reader(path: Path) -> apsw.Connection:

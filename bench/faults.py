@@ -1,0 +1,83 @@
+"""`python -m bench.faults kills|power|suspects`: the fault tests at their full size, one line of JSON for each.
+
+The small samples of the same are in `make test` (tests/faults, tests/flow/test_kill.py).
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import Random
+from statistics import median, quantiles
+
+import msgspec
+
+from cabrank.settings import Durability
+from tests.faults.cuts import Life
+from tests.faults.suspects import serve_suspects
+from tests.flow.killing import kill_at_random
+
+Figures = Mapping[str, object]
+
+
+def main() -> int:
+    """Run one of them, print its figures, and return 0 only if nothing was lost."""
+    parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__, allow_abbrev=False)
+    parser.add_argument("fault", choices=FAULTS)
+    parser.add_argument("--trials", type=int, help="kills, turns or innocents; the default is the full size")
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        figures, passed = FAULTS[chosen.fault](Path(folder), chosen.trials, Random(chosen.seed))
+    took_s = round(time.monotonic() - began, 1)
+    print(msgspec.json.encode({"fault": chosen.fault, "seed": chosen.seed, **figures, "took_s": took_s}).decode())
+    return 0 if passed else 1
+
+
+def _kills(folder: Path, trials: int | None, rng: Random) -> tuple[Figures, bool]:
+    """`SIGKILL` of a process that submits and runs, at random moments."""
+    killed = kill_at_random(folder, "one", trials or 1_000, rng)
+    first_s = sorted(killed.first_job_s) or [0.0, 0.0]
+    figures = {
+        "kills": killed.kills,
+        "acknowledged": killed.acknowledged,
+        "lost": killed.lost,
+        "run_again": killed.repeated,
+        "to_first_job_p50_s": round(median(first_s), 3),
+        "to_first_job_p99_s": round(quantiles(first_s, n=100)[98], 3),
+    }
+    return figures, not killed.lost
+
+
+def _power(folder: Path, trials: int | None, rng: Random) -> tuple[Figures, bool]:
+    """The power is cut at random writes, for either durability."""
+    figures: dict[str, object] = {}
+    passed = True
+    for durability in Durability:
+        place = folder / durability
+        place.mkdir()
+        cuts = Life(place, durability, rng, every=12).run(trials or 2_000)
+        figures[durability] = msgspec.to_builtins(cuts)
+        passed = passed and not cuts.damaged and (durability is Durability.PROCESS or not (cuts.lost or cuts.undone))
+    return figures, passed
+
+
+def _suspects(folder: Path, trials: int | None, rng: Random) -> tuple[Figures, bool]:
+    """One handler ends the whole server, among innocents."""
+    del rng
+    outcome = asyncio.run(serve_suspects(folder, trials or 10_000))
+    return msgspec.to_builtins(outcome), not (outcome.dead or outcome.unrun) and outcome.guilty_state == "dead"
+
+
+FAULTS: Mapping[str, Callable[[Path, int | None, Random], tuple[Figures, bool]]] = {
+    "kills": _kills,
+    "power": _power,
+    "suspects": _suspects,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
