@@ -64,6 +64,7 @@ class Lane(HttpToolsProtocol):
         self._heads = heads
         self._address = ""
         self._replies = Replies(heads, self._fulfilled, reception.forecast.answer_to)
+        self._running: RequestResponseCycle | None = None  # the ASGI request that was started last; `cycle` may be one behind it
         self._again = b""  # the head of a request that asked for another protocol, to be read once more without that
         self._entering = False
         self._sending = False  # a `_send` is on its way
@@ -160,6 +161,8 @@ class Lane(HttpToolsProtocol):
         if not self.parser.should_keep_alive() or (b"connection" in fields and self.parser.get_http_version() != "1.1"):
             return False  # the connection ends behind this answer, or its client must be told that it does not
         self._key = fields.get(b"idempotency-key", b"")
+        if not self._key and b"idempotency-key" in fields:
+            return False  # an empty one, which is refused: who sends it believes that this can be repeated
         length = int(fields.get(b"content-length", b"-1"))
         if length > AT_HAND and self._reception.refusal(entrance, length, self._key) is not None:
             return False  # it is told so before the rest of the body comes
@@ -196,7 +199,7 @@ class Lane(HttpToolsProtocol):
     def _send(self) -> None:
         self._sending = False
         responses = self._replies.take(last=self._last)
-        if responses:
+        if responses and not self.transport.is_closing():
             self.server_state.total_requests += len(responses)
             self.transport.write(responses[0] if len(responses) == 1 else b"".join(responses))
         if not self._replies:
@@ -210,6 +213,7 @@ class Lane(HttpToolsProtocol):
             self.transport.close()
         elif self._deferred is not None:
             (cycle, app), self._deferred = self._deferred, None
+            self._running = cycle
             super()._start_asgi_task(cycle, app)
 
     @property
@@ -238,6 +242,7 @@ class Lane(HttpToolsProtocol):
             self._deferred = (cycle, app)
             self.flow.pause_reading()
         else:
+            self._running = cycle
             super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
@@ -255,10 +260,11 @@ class Lane(HttpToolsProtocol):
             self._last = True
             self._deferred = None  # its body is what cannot be parsed
         elif self._owes_ordinary and not self.pipeline and not self.cycle.response_started:
-            self.cycle.disconnected = True  # so that it is not answered twice
+            self._part()  # so that it is not answered twice
             self.transport.write(self._heads.response(answer_to(refusal), closes=True))
             self.transport.close()
         else:
+            self._part()
             self.transport.close()
 
     def _refused(self, error: CabrankError) -> CabrankError:
@@ -311,9 +317,21 @@ class Lane(HttpToolsProtocol):
         if self._may_read:
             self.flow.resume_reading()
 
+    def eof_received(self) -> None:
+        """The client sends nothing more: with that the transport closes, before it says that the connection is lost."""
+        self._part()
+
+    def _part(self) -> None:
+        """Nobody reads what is answered from now on: what is written to a closed transport raises."""
+        for cycle in (self._running, self.cycle):
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what is owed. What was taken on stays taken on."""
         super().connection_lost(exc)
+        self._part()
         self._crowd.leave(self._address)
         self._replies.drop()
         self._deferred = None

@@ -32,6 +32,7 @@ from cabrank.server.views import (
 )
 from cabrank.stores.contract import TURN_ROWS
 
+A_LINE_EACH = {"description": "One payload a line, as JSON."}
 LINES: Any = (LineStored, LineFailed, StreamEnd)  # what the lines of an answer are
 VIEWS = (Accepted, AcceptedAll, Batched, JobView, JobsView, QueueView, QueuesView, Readiness, RunningView)
 
@@ -87,14 +88,14 @@ def _job(name: str, function: object, body: Mapping[str, Any] | None) -> Operati
 
 
 def _batch(name: str, payload: Mapping[str, Any]) -> Operation:
-    array = {"type": "array", "items": payload, "maxItems": TURN_ROWS}
+    array = {"type": "array", "items": payload, "description": f"At most {TURN_ROWS:,} of them."}
     return Operation(
         id=f"batch_{name}",
         tag="jobs",
         summary=f"Submit many jobs of {name} in one transaction",
         parameters=[KEY],
         query=SubmitBatch,
-        body={"required": True, "content": {JSON.decode(): {"schema": array}, LINES_MEDIA[0]: {"schema": {"type": "string"}}}},
+        body={"required": True, "content": {JSON.decode(): {"schema": array}, LINES_MEDIA[0]: {"schema": A_LINE_EACH}}},
         answers={202: ("All jobs are stored; if it is partial, those that are good.", Batched)},
         problems=POST_PROBLEMS,
     )
@@ -108,7 +109,7 @@ def _stream(name: str) -> Operation:
         description="Each line of the answer tells of one line of the body, as its chunk is stored; the last says whether all was read.",
         parameters=[KEY],
         query=SubmitStream,
-        body={"required": True, "content": {LINES_MEDIA[0]: {"schema": {"type": "string"}}}},
+        body={"required": True, "content": {LINES_MEDIA[0]: {"schema": A_LINE_EACH}}},
         answers={202: ("What became of each line.", LINES)},
         problems=POST_PROBLEMS,
     )

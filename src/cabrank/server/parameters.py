@@ -16,7 +16,7 @@ from starlette.requests import Request
 from cabrank.app import CALLER_OPTIONS
 from cabrank.drafts import PLAIN, Options
 from cabrank.errors import SettingError
-from cabrank.job import KEY_LIMIT, Conflict, check_tags
+from cabrank.job import KEY_LIMIT, NAME_PATTERN, Conflict, check_tags
 from cabrank.server.problems import ParameterUnusable
 from cabrank.states import State
 from cabrank.stores.contract import BROWSED
@@ -25,6 +25,9 @@ MOST_LISTED = 1_000  # jobs of one page: 200 KB
 LONGEST_WAIT_S = 60.0  # below what proxies wait for an answer, and a client asks again
 OPTION_HEADER = "cabrank-"
 """An option `delay_s` may also come as the header `Cabrank-Delay-S`."""
+
+_TAG = NAME_PATTERN.strip("^$")
+TAGS_PATTERN = f"^ *{_TAG} *(, *{_TAG} *)*$"
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -43,7 +46,7 @@ class Submit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     due_at: Annotated[float | _Moment, _what("Due at this moment: seconds since the epoch, or RFC 3339.")] | None = None
     priority: Annotated[int, _what("0 goes first, 9 last.", ge=0, le=9)] | None = None
     deadline_s: Annotated[float, _what("Not worth starting after so many seconds.", ge=0)] | None = None
-    tags: Annotated[str, _what("Names that are kept with the job, separated by commas.")] | None = None
+    tags: Annotated[str, _what("Names that are kept with the job, separated by commas.", pattern=TAGS_PATTERN)] | None = None
 
 
 class SubmitPlaced(Submit, frozen=True, forbid_unknown_fields=True):
@@ -159,9 +162,13 @@ def _converted(said: Mapping[str, str], kind: type[T]) -> T:
             listed = f"there are {', '.join(known)}" if known else "this request takes none"
             raise ParameterUnusable(f"no parameter is named {name[:64]!r}: {listed}")
     try:
-        return msgspec.convert(said, kind, strict=False)
+        converted = msgspec.convert(said, kind, strict=False)
     except msgspec.ValidationError as error:
         raise ParameterUnusable(f"a parameter cannot be used: {error}") from None
+    for name in said:
+        if getattr(converted, name) is None:
+            raise ParameterUnusable(f"a parameter cannot be used: {name} is {said[name]!r}, leave it out instead")
+    return converted
 
 
 def _moment(due_at: datetime) -> float:

@@ -52,9 +52,7 @@ class Posting:
         """`POST /jobs/{handler}/stream`: a response that reads on while it answers."""
         handler = self._app.handler(request.path_params["id"])
         options, said = self._checked(request, SubmitStream)
-        key = request.headers.get("idempotency-key", "")
-        if key:
-            checked_key(key)
+        key = key_of(request)
         return JobStream(
             handler,
             self._reception,
@@ -76,7 +74,7 @@ class Posting:
         declared = declared_length(request)
         if declared > entrance.limit:
             return response_of(answer_to(entrance.too_large(declared)), closes=declared > DRAINED_BYTES)
-        key = request.headers.get("idempotency-key", "").encode("latin-1")
+        key = key_of(request).encode("latin-1")
         if (refusal := self._reception.refusal(entrance, declared, key, options)) is not None:
             return response_of(self._reception.forecast.answer_to(refusal), closes=declared > DRAINED_BYTES)
         body = await body_of(request, entrance.limit)
@@ -112,6 +110,16 @@ class Posting:
                 return await answer
         except TimeoutError:
             raise AnswerLate from None
+
+
+def key_of(request: Request) -> str:
+    """The idempotency key of a request, empty if it has none.
+
+    Raises:
+        KeyUnusable: it is none that can be used, an empty one for example.
+    """
+    key = request.headers.get("idempotency-key")
+    return "" if key is None else checked_key(key)
 
 
 def path_of(request: Request) -> str:
