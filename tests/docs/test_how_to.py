@@ -9,6 +9,7 @@ import pytest
 from tests.docs.pages import ROOT, files, fits, run, steps
 
 PAGES = [
+    "bulk-runs.md",
     "call-from-blocking-code.md",
     "come-from.md",
     "limit-calls.md",

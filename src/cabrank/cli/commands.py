@@ -11,6 +11,7 @@ from cyclopts import App
 import cabrank
 from cabrank.cli.jobs import jobs
 from cabrank.cli.queues import queues
+from cabrank.cli.run import run_items
 from cabrank.cli.schedules import schedules
 from cabrank.cli.serve import serve
 from cabrank.cli.settings import settings
@@ -36,6 +37,7 @@ program.command(jobs)
 program.command(queues)
 program.command(why)
 program.command(store)
+program.command(run_items, name="run")
 program.command(settings)
 program.command(schedules)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from cabrank.app import App
+from cabrank.app import AnyHandler, App, Handler
 from cabrank.errors import CabrankError
 
 
@@ -26,10 +26,7 @@ def load_app(place: str) -> App:
     Raises:
         AppUnusable: there is none; the message says where to look.
     """
-    source, colon, name = place.rpartition(":")
-    if not (colon and source and name):
-        raise AppUnusable(f"{place!r} names no app: write telemetry:app for a module, path/to/telemetry.py:app for a file")
-    module = _file(Path(source)) if source.endswith(".py") or os.sep in source else _module(source)
+    source, module, name = _found(place, "app")
     try:
         app: object = getattr(module, name)
     except AttributeError:
@@ -37,6 +34,31 @@ def load_app(place: str) -> App:
     if not isinstance(app, App):
         raise AppUnusable(f"{name!r} in {source} is {type(app).__name__}, not cabrank.App{_apps_in(module, source)}")
     return app
+
+
+def load_handler(place: str) -> AnyHandler | Callable[..., object]:
+    """What `place` names: a handler, or a plain function; `path/to/fetch.py:fetch`.
+
+    Raises:
+        AppUnusable: there is none; the message says where to look.
+    """
+    source, module, name = _found(place, "fetch")
+    found: object = getattr(module, name, None)
+    if isinstance(found, Handler):
+        return found  # pyright: ignore[reportUnknownVariableType] -- isinstance cannot tell the parameters
+    if found is None or isinstance(found, type) or not callable(found):
+        what = f"has no {name!r}" if found is None else f"has {name!r}, which is {type(found).__name__}"
+        raise AppUnusable(f"{source} {what}: name a function, or a handler that stands there under a name")
+    return found
+
+
+def _found(place: str, example: str) -> tuple[str, ModuleType, str]:
+    source, colon, name = place.rpartition(":")
+    if not (colon and source and name):
+        raise AppUnusable(
+            f"{place!r} names no {example}: write telemetry:{example} for a module, path/to/telemetry.py:{example} for a file"
+        )
+    return source, _file(Path(source)) if source.endswith(".py") or os.sep in source else _module(source), name
 
 
 def _apps_in(module: ModuleType, source: str) -> str:
