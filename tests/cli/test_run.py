@@ -55,6 +55,14 @@ async def once(number: int) -> None:
         file.write("x")
     raise OSError("never")
 
+@app.job(batch=cabrank.Batch(jobs=3))
+async def packed(numbers: list[int]) -> list[cabrank.Failure | None]:
+    return [cabrank.Failure("odd", retry=False) if number % 2 else None for number in numbers]
+
+@app.job(limit=cabrank.Limit(running=2, key=lambda number: "a" * number))
+async def limited(number: int) -> int:
+    return number
+
 async def gated(number: int) -> int:
     reader, writer = await asyncio.open_unix_connection(os.environ["GATE"])
     writer.write(b"%d\\n" % number)
@@ -163,6 +171,21 @@ def test_a_plain_function_can_run_in_processes() -> None:
     ended = cabrank("program.py:pid", "items.ndjson", "--kind", "process", "--workers", "1")
     assert ended.returncode == 0, ended.stderr
     assert len(results()) == 2
+
+
+def test_a_batch_handler_says_of_each_item_what_became_of_it() -> None:
+    Path("items.ndjson").write_text("".join(f"{n}\n" for n in range(8)), "utf-8")
+    ended = cabrank("program.py:packed", "items.ndjson")
+    assert "finished: 4 done, 4 failed" in ended.stderr
+    assert [line for line, _ in results()] == [1, 3, 5, 7]
+    assert Path("items.failures.ndjson").read_text("utf-8") == "1\n3\n5\n7\n"
+
+
+def test_an_item_whose_limit_has_no_key_is_a_failure() -> None:
+    Path("items.ndjson").write_text("1\n300\n2\n", "utf-8")
+    ended = cabrank("program.py:limited", "items.ndjson")
+    assert "finished: 2 done, 1 failed" in ended.stderr
+    assert errors()[0][:2] == (2, "invalid")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -21,6 +21,7 @@ from cabrank.app import AnyHandler
 from cabrank.cli.items import Chunk, InputUnusable, Item
 from cabrank.cli.journal import Journal, Record, RunUnusable
 from cabrank.dispatcher import Dispatcher
+from cabrank.drafts import limit_key
 from cabrank.errors import CabrankError, KeyReused, PayloadInvalid
 from cabrank.events import Event, JobsSettled
 from cabrank.job import Job, Settlement, digest_of
@@ -247,7 +248,7 @@ class Bulk:
         items, drafts, ids = tracked.chunk.items, self._dispatcher.drafts, self._dispatcher.engine.ids
         self._dispatcher.engine.check_open()
         good = [place for place, item in enumerate(items) if not item.error]
-        made = drafts.examined(self._handler, [items[place].payload for place in good])
+        made = [self._with_key(args) for args in drafts.examined(self._handler, [items[place].payload for place in good])]
         arrivals: list[tuple[bytes, tuple[object, ...]]] = []
         for place, args in zip(good, made, strict=True):
             if isinstance(args, PayloadInvalid):
@@ -263,6 +264,15 @@ class Bulk:
         if not ids.enough(len(arrivals)):
             await ids.refill()
         return drafts.arrived(self._handler, arrivals)
+
+    def _with_key(self, args: tuple[object, ...] | PayloadInvalid) -> tuple[object, ...] | PayloadInvalid:
+        """The arguments, if the key of the handler's limit can be had of them."""
+        if self._handler.limit is not None and not isinstance(args, PayloadInvalid):
+            try:
+                limit_key(self._handler, args)
+            except PayloadInvalid as error:
+                return error
+        return args
 
     def _submit(self, tracked: Tracked, jobs: list[Job]) -> None:
         """Offer its jobs to the store, under the key of the chunk."""

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -143,16 +144,9 @@ def _prepared(found: AnyHandler | Callable[..., object], attempts: int | None, k
         name = getattr(found, "__name__", type(found).__name__)
         handler = App().job(name=name, kind=kind)(found)
     retry = RETRY if handler.retry == Retry() else handler.retry
-    return Handler(
-        handler.function,
-        name=handler.name,
-        queue=handler.queue,
-        kind=handler.kind,
-        retry=retry if attempts is None else msgspec.structs.replace(retry, attempts=attempts),
-        timeout_s=handler.timeout_s,
-        max_crashes=handler.max_crashes,
-        limit=handler.limit,
-    )
+    prepared = copy(handler)
+    prepared.retry = retry if attempts is None else msgspec.structs.replace(retry, attempts=attempts)
+    return prepared
 
 
 def _settings(store: str, workers: str | None, grace: float | None, config: str | None) -> Settings:
