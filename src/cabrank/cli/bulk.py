@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 import zlib
 from collections import deque
@@ -18,8 +17,9 @@ from enum import Enum, auto
 import msgspec
 
 from cabrank.app import AnyHandler
-from cabrank.cli.items import Chunk, InputUnusable, Item
+from cabrank.cli.items import Chunk, Item
 from cabrank.cli.journal import Journal, Record, RunUnusable
+from cabrank.cli.reading import Reading
 from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import limit_key
 from cabrank.errors import CabrankError, KeyReused, PayloadInvalid
@@ -69,48 +69,6 @@ class Tracked:
     def ids(self) -> range:
         """The ids of its jobs."""
         return range(self.first, self.first + len(self.places))
-
-
-class Reading:
-    """Chunks as a thread reads them, a few ahead: an input may let one wait, and the loop must not."""
-
-    def __init__(self, chunks: Iterator[Chunk], tell: Callable[[], None]) -> None:
-        self._ahead: deque[Chunk] = deque()
-        self._room = threading.Semaphore(2)
-        self._chunks = chunks
-        self._tell = tell
-        self._failure: BaseException | None = None
-        self._read = False
-        threading.Thread(target=self._run, name="cabrank-input", daemon=True).start()
-
-    @property
-    def over(self) -> bool:
-        """Whether there is no more."""
-        return self._read and not self._ahead
-
-    def take(self) -> Chunk | None:
-        """The next chunk, None if there is none now.
-
-        Raises:
-            What reading raised, behind what came before.
-        """
-        if self._ahead:
-            self._room.release()
-            return self._ahead.popleft()
-        if self._failure is not None:
-            raise self._failure
-        return None
-
-    def _run(self) -> None:
-        try:
-            for chunk in self._chunks:
-                self._room.acquire()
-                self._ahead.append(chunk)
-                self._tell()
-        except BaseException as error:  # noqa: BLE001 -- it is raised where the chunks are taken
-            self._failure = error if isinstance(error, CabrankError | OSError) else InputUnusable(f"the input cannot be read: {error!r}")
-        self._read = self._failure is None
-        self._tell()
 
 
 class Bulk:
