@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from cabrank.app import Isolated, isolated
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import QueueFull
 from cabrank.loopthread import LoopThread
@@ -186,10 +188,13 @@ def _run(call: Call) -> None:
 
 
 class Coroutines:
-    """Runs coroutine functions: a dispatcher in memory, in a loop of its own."""
+    """Runs coroutine functions, and functions in worker processes: a dispatcher in memory, in a loop of its own."""
 
     def __init__(self, size: int, name: str, *, freed: Callable[[], None]) -> None:
+        self._size = size
         self._freed = freed
+        self._processes: Dispatcher | None = None  # opened by the first call that wants one
+        self._opening = asyncio.Lock()
         self._waiting: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self.thread = LoopThread(name)
@@ -205,6 +210,7 @@ class Coroutines:
     def take(self, call: Call) -> None:
         """Have a call begun as soon as fewer than `size` run."""
         future, fn, args, kwargs = call
+        apart: Isolated[..., Any] | None = fn if isinstance(fn, Isolated) else None  # pyright: ignore[reportUnknownVariableType] -- isinstance cannot tell the parameters
         self._waiting.add(future)
 
         async def run() -> None:
@@ -213,17 +219,36 @@ class Coroutines:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(await fn(*args, **kwargs))
+                future.set_result(await (self._apart(apart, args, kwargs) if apart is not None else fn(*args, **kwargs)))
             except BaseException as error:  # noqa: BLE001 -- it is raised where the result is asked for
                 future.set_exception(error)
 
-        self.thread.call(lambda: self._dispatcher.submit(run)).add_done_callback(partial(_pass_failure, future))
+        try:
+            submitted = self.thread.call(lambda: self._dispatcher.submit(run))
+        except BaseException:
+            self._waiting.discard(future)
+            raise
+        submitted.add_done_callback(partial(_pass_failure, future))
+
+    async def _apart(self, fn: Isolated[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call it in a worker process."""
+        async with self._opening:
+            if self._processes is None:
+                self._processes = await _opened(self._size)
+        called = isolated(partial(fn.function, **kwargs)) if kwargs else fn
+        return await (await self._processes.submit(called, *args)).result()
+
+    async def _stop(self) -> None:
+        """What waits here may still go to the processes, so they are stopped last."""
+        await self._dispatcher.stop(grace_s=float("inf"))
+        if self._processes is not None:
+            await self._processes.stop(grace_s=float("inf"))
 
     def close(self) -> None:
         """Let everything run to its end, and the loop after it."""
         with self._lock:
             if self._closing is None:
-                self._closing = self.thread.call(lambda: self._dispatcher.stop(grace_s=float("inf")))
+                self._closing = self.thread.call(self._stop)
                 self._closing.add_done_callback(lambda _: self.thread.end())
 
     def cancel_waiting(self) -> None:

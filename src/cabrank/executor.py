@@ -17,9 +17,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from inspect import CO_COROUTINE
 from itertools import count, islice
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-from cabrank.app import is_async
+from cabrank.app import Isolated, is_async, isolated
 from cabrank.crew import Crew
 from cabrank.promise import promised
 from cabrank.settings import MEMORY_BOUND
@@ -38,7 +38,8 @@ class DispatcherExecutor(ThreadPoolExecutor):
     At most `max_workers` calls run at once (default: min(32, cores + 4)) and at most `max_queue` wait for that. When so many wait,
     `submit` waits for room and `try_submit` raises; `max_queue=None` bounds nothing and behaves as documented for
     `ThreadPoolExecutor`. A call of an `async def` function is run to its end by an event loop that belongs to the executor, at most
-    `max_workers` of them at once beside the threads.
+    `max_workers` of them at once beside the threads. A call of `cabrank.isolated(fn)` is made in a worker process, which is started
+    when one is needed; with `kind="process"` every call of a plain function is. It, its arguments and its result are pickled.
 
     It is a `ThreadPoolExecutor` by class, so it can be an event loop's default executor. A forked child starts with an empty line.
     """
@@ -51,6 +52,7 @@ class DispatcherExecutor(ThreadPoolExecutor):
         initargs: tuple[Any, ...] = (),
         *,
         max_queue: int | None = MEMORY_BOUND.jobs,
+        kind: Literal["thread", "process"] = "thread",
     ) -> None:
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
@@ -60,7 +62,12 @@ class DispatcherExecutor(ThreadPoolExecutor):
             raise TypeError("initializer must be a callable")
         if max_queue is not None and max_queue <= 0:
             raise ValueError("max_queue must be greater than 0, or None for no bound")
+        if kind not in {"thread", "process"}:
+            raise ValueError(f"kind is 'thread' or 'process', not {kind!r}")
+        if kind == "process" and initializer is not None:
+            raise ValueError("an initializer is of threads: in worker processes open what they need at the top of a module")
         self._max_workers = max_workers
+        self._apart = kind == "process"
         self._max_queue = max_queue
         self._prefix = thread_name_prefix or f"{type(self).__name__}-{next(_numbers)}"
         self._initializer = initializer
@@ -101,7 +108,10 @@ class DispatcherExecutor(ThreadPoolExecutor):
             BrokenThreadPool: an initializer failed.
         """
         future = promised()
-        self._crew.take((future, fn, args, kwargs), asynchronous=_is_async(fn), patient=True)
+        asynchronous = _is_async(fn)
+        if self._apart and not asynchronous:
+            fn, asynchronous = isolated(fn), True
+        self._crew.take((future, fn, args, kwargs), asynchronous=asynchronous, patient=True)
         return future
 
     @overload
@@ -115,7 +125,10 @@ class DispatcherExecutor(ThreadPoolExecutor):
             QueueFull: `max_queue` calls wait already.
         """
         future = promised()
-        self._crew.take((future, fn, args, kwargs), asynchronous=_is_async(fn), patient=False)
+        asynchronous = _is_async(fn)
+        if self._apart and not asynchronous:
+            fn, asynchronous = isolated(fn), True
+        self._crew.take((future, fn, args, kwargs), asynchronous=asynchronous, patient=False)
         return future
 
     @overload
@@ -192,11 +205,11 @@ def _results(
 
 
 def _is_async(fn: Callable[..., object]) -> bool:
-    """As `is_async`, at a tenth of the cost for plain functions."""
+    """Whether a loop sees to the call: as `is_async`, at a tenth of the cost for plain functions, or in a worker process."""
     kind = fn.__class__
     if kind is FunctionType:
         return bool(fn.__code__.co_flags & CO_COROUTINE)
-    return kind is not BuiltinFunctionType and is_async(fn)
+    return kind is not BuiltinFunctionType and (kind is Isolated or is_async(fn))
 
 
 def _at_exit() -> None:

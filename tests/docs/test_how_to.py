@@ -18,6 +18,7 @@ PAGES = [
     "schedule-jobs.md",
     "see-what-runs.md",
     "stop-cleanly.md",
+    "swap-your-executor.md",
     "test-your-jobs.md",
 ]
 
