@@ -190,7 +190,7 @@ def test_an_item_whose_limit_has_no_key_is_a_failure() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_lets_what_runs_finish_and_the_same_command_goes_on(folder: Path, number: signal.Signals) -> None:
-    (folder / "items.ndjson").write_text("".join(f"{n}\n" for n in range(500)), "utf-8")
+    (folder / "items.ndjson").write_text("".join(f"{n}\n" for n in range(3_000)), "utf-8")
     arguments = ("run", "program.py:gated", "items.ndjson", "--store", "run.db", "--workers", "2")
     async with gated(folder) as gate:
         async with command(folder, *arguments) as started:
@@ -204,13 +204,13 @@ async def test_a_signal_lets_what_runs_finish_and_the_same_command_goes_on(folde
             assert b"Traceback" not in started.log
         first = results()
         assert first[:2] == [(1, 0), (2, 1)]
-        assert len(first) < 500, "nothing more is begun"
+        assert len(first) < 3_000, "nothing more is begun"
         async with command(folder, *arguments) as again:
-            await again.logged(b"finished: 500 done")
+            await again.logged(b"finished: 3,000 done")
             assert await again.ended() == 0
         came = [int(gate.came.get_nowait()) for _ in range(gate.came.qsize())]
-    assert sorted(came) == list(range(2, 500)), "what was settled is not run again"
-    assert results() == [(n + 1, n) for n in range(500)]
+    assert sorted(came) == list(range(2, 3_000)), "what was settled is not run again"
+    assert results() == [(n + 1, n) for n in range(3_000)]
 
 
 async def test_completed_order_lets_nobody_wait_for_a_slow_item(folder: Path) -> None:

@@ -80,14 +80,6 @@ def test_there_are_never_more_threads_than_workers(make: Make, gate: threading.E
         gate.set()
 
 
-def test_an_idle_thread_is_used_again(make: Make) -> None:
-    with make(4) as executor:
-        for _ in range(3):
-            executor.submit(int).result(WAIT_S)
-            time.sleep(0.05)  # the thread tells that it is idle a moment after the result
-        assert len(executor._threads) == 1
-
-
 def test_nothing_is_submitted_after_a_shutdown(make: Make) -> None:
     executor = make(1)
     executor.shutdown()
