@@ -179,15 +179,16 @@ class JobQueue:
 
     def _line_of(self, lease: Lease | Leases) -> Line | None:
         """Where it waits for others, or alone, if it must not run with others."""
-        line = self._lines.get(lease.block.handler if isinstance(lease, Leases) else lease.job.handler)
+        line = self._lines.get(lease.job.handler if isinstance(lease, Lease) else lease.block.handler)
         return line if line is None or lease.crashes < line.alone_from else line.for_one()
 
     def _place(self, line: Line) -> None:
         """Let the line stand behind what waits, unless it does already, or a worker looks after it."""
-        if line and not line.here and line.full is None:
-            line.here = True
-            self.wants_more = self._mixed
-            self._waiting.append(line)
+        if line.here or line.full is not None or not line:
+            return
+        line.here = True
+        self.wants_more = self._mixed
+        self._waiting.append(line)
 
 
 class Line(JobQueue):
@@ -219,10 +220,12 @@ class Line(JobQueue):
 
     def join(self, lease: Lease | Leases) -> None:
         """One more, or several that are alike."""
-        if not len(self):
+        if not self._waiting or self.head is None:
             self._since = self._monotonic()
-        self.extend((lease,))
-        if len(self) >= self.batch.jobs:
+        self._waiting.append(lease)
+        if not isinstance(lease, Lease):
+            self._blocks.append(lease)
+        if self.full is not None and len(self) >= self.batch.jobs:
             self._tell()
 
     def missing_s(self) -> float:
@@ -238,8 +241,12 @@ class Line(JobQueue):
         """Take the jobs of one call."""
         taken: list[Lease] = []
         left = self.batch.bytes
-        while self and len(taken) < self.batch.jobs:
-            lease = self.take()
+        while len(taken) < self.batch.jobs and (head := self.head) is not None:
+            if isinstance(head, Lease):  # looked at first: the other one is an abstract base class's, which is slow to tell
+                lease = head
+                self._waiting.popleft()
+            else:
+                lease = self.take()
             left -= len(lease.job.payload)
             if left < 0 and taken:
                 self._waiting.appendleft(lease)
