@@ -61,7 +61,7 @@ async def test_jobs_that_are_submitted_one_by_one_are_run_together(store: str) -
     async with cabrank.Dispatcher(app, store=store, max_workers=3) as dispatcher:
         handles = [await dispatcher.submit(pack, reading) for reading in readings(8)]
         await ended(handles)
-    assert numbers(calls) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert sorted(numbers(calls)) == [[0, 1, 2, 3], [4, 5, 6, 7]], "two threads may begin in either order"
 
 
 async def test_fewer_are_run_when_their_time_is_up(store: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from random import Random
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 import cabrank
 from cabrank.clock import SystemClock
+from cabrank.dispatcher import STUBBORN_SWEEP_S
 from cabrank.events import Event, RunsCancelling
 from cabrank.root import STUBBORN_S
 from cabrank.states import State
@@ -39,8 +41,10 @@ class Stubborn:
 
 
 @pytest.fixture
-async def stubborn() -> Stubborn:
-    return Stubborn()
+async def stubborn() -> AsyncGenerator[Stubborn]:
+    stubborn = Stubborn()
+    yield stubborn
+    stubborn.go.set()  # else a test that fails leaves a loop that cannot be closed
 
 
 async def test_it_is_seen_from_the_cancel_to_the_end_of_the_run(store: str, stubborn: Stubborn) -> None:
@@ -73,7 +77,7 @@ async def test_a_coroutine_that_swallows_its_cancel_is_said_and_counted_once(
             await clock.advance(0.05)
         counters = dispatcher.engine.counters
         assert counters.left_behind == 0
-        await clock.advance(STUBBORN_S + 0.1)
+        await clock.advance(STUBBORN_S + STUBBORN_SWEEP_S)
         assert counters.left_behind == 1
         await clock.advance(3 * STUBBORN_S)
         assert counters.left_behind == 1

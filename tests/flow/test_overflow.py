@@ -125,7 +125,7 @@ async def test_another_process_that_waits_for_a_dropped_job_is_told(tmp_path: Pa
         handle = await one.submit(feed.show, 1)
         await other.submit(feed.show, 2)
         with pytest.raises(cabrank.JobExpired, match="full"):
-            await handle.result(timeout_s=10)
+            await handle.result(timeout_s=30)
 
 
 @pytest.mark.parametrize("overflow", ["drop", {"feed": "drop"}, {"fed": "refuse"}])

@@ -58,6 +58,14 @@ async def passing(clock: FakeClock, duration_s: float, *, until: Callable[[], bo
             await clock.advance(0.05)
 
 
+async def taken(dispatcher: cabrank.Dispatcher, seen: Seen, tick: str) -> None:
+    """Return when the store has taken this tick."""
+    at, spec = clock_at(tick).now(), seen.app.schedules["note"].spec
+    async with asyncio.timeout(30):
+        while await dispatcher.engine.store.last_tick("note", spec) != at:
+            await asyncio.sleep(0.001)
+
+
 async def test_each_tick_runs_when_its_time_comes(store: str) -> None:
     clock, seen = clock_at("2026-01-01T10:59:50"), Seen()
     async with cabrank.Dispatcher(seen.app, store=store, clock=clock, settings=PATIENT) as dispatcher:
@@ -112,7 +120,9 @@ async def test_processes_on_one_file_submit_each_tick_once(durable: str) -> None
     ):
         await passing(clock, 5, until=lambda: len(seen.ticks) == 1)
         await passing(clock, HOUR, until=lambda: len(seen.ticks) == 2)
-        await other.join()
+        joining = asyncio.create_task(other.join())  # it looks now and then, on this clock, at what others run
+        await passing(clock, 0, until=joining.done)
+        await joining
         await asyncio.sleep(0.1)
     assert seen.ticks == ["2026-01-01T11:00:00+00:00", "2026-01-01T12:00:00+00:00"]
 
@@ -132,9 +142,9 @@ async def test_ticks_of_a_paused_queue_do_not_pile_up_if_they_are_unique(store: 
     clock, seen = clock_at("2026-01-01T10:59:59"), Seen(unique="note", priority=1)
     async with cabrank.Dispatcher(seen.app, store=store, clock=clock, settings=PATIENT) as dispatcher:
         await dispatcher.pause()
-        for _ in range(3):
+        for hour in (11, 12, 13):
             await passing(clock, HOUR, until=lambda: True)
-            await asyncio.sleep(0.05)
+            await taken(dispatcher, seen, f"2026-01-01T{hour}:00:00")
         assert (await dispatcher.engine.store.tally())["async"].waiting == 1
         await dispatcher.resume()
         assert await seen.next() == "2026-01-01T11:00:00+00:00"
@@ -149,7 +159,7 @@ async def test_arguments_that_cannot_be_had_cost_their_tick_and_nothing_else(sto
     clock, seen = clock_at("2026-01-01T10:59:59"), Seen(args=broken_at_eleven)
     async with cabrank.Dispatcher(seen.app, store=store, clock=clock, settings=PATIENT):
         with caplog.at_level(logging.ERROR, "cabrank"):
-            await passing(clock, 5, until=lambda: bool(caplog.records))
+            await passing(clock, 5, until=lambda: "is left out" in caplog.text)
         assert "of schedule note is left out: its args cannot be had: LookupError: no such day" in caplog.text
         await passing(clock, HOUR, until=lambda: len(seen.ticks) == 1)
     assert seen.ticks == ["2026-01-01T12:00:00+00:00"]

@@ -29,7 +29,7 @@ async def test_what_becomes_of_a_second_job_is_said_by_the_submitter(url: str) -
         third = await intake.submit(work, 3, unique="u", on_conflict="replace", delay_s=60)
         assert third.id != first.id
         with pytest.raises(cabrank.JobCancelled):
-            await first.result(timeout_s=10)
+            await first.result(timeout_s=30)
         record = (await intake.engine.store.find([first.number]))[first.number]
         assert (record.reason, tuple(record.tags)) == ("replaced", ("a", "b"))
         assert await third.cancel()
@@ -45,15 +45,15 @@ async def test_which_states_count_is_said_by_the_submitter(url: str) -> None:
     async with cabrank.Dispatcher(fails, store=url) as dispatcher:
         dead = await dispatcher.submit(work_, 1, unique="u")
         with pytest.raises(cabrank.JobFailed):
-            await dead.result(timeout_s=10)
+            await dead.result(timeout_s=30)
         assert (await dispatcher.submit(work_, 2, unique="u", unique_over=("waiting", "dead"))).id == dead.id
         assert (await dispatcher.submit(work_, 3, unique="u")).id != dead.id
 
 
 async def test_a_unique_job_runs(url: str) -> None:
     async with cabrank.Dispatcher(app, store=url) as dispatcher:
-        assert await (await dispatcher.submit(work, 1, unique="u")).result(timeout_s=10) == 1
-        assert await (await dispatcher.submit(work, 2, unique="u", on_conflict="replace")).result(timeout_s=10) == 2
+        assert await (await dispatcher.submit(work, 1, unique="u")).result(timeout_s=30) == 1
+        assert await (await dispatcher.submit(work, 2, unique="u", on_conflict="replace")).result(timeout_s=30) == 2
 
 
 async def test_options_that_cannot_be_meant_are_refused(url: str) -> None:

@@ -43,7 +43,8 @@ async def test_without_space_new_work_is_507_until_there_is_some(crowded: Served
     assert (await crowded.ask(get("/readyz"))).status == 200, "what is there is worked on"
     assert store._ledger is not None
     store._ledger._space._floor = 1  # somebody makes space; a look at the disk counts for a moment
-    while (answer := await crowded.ask(post(f"/jobs/note{way}", NOTE))).status == 507:
+    wire = await crowded.connect()
+    while (answer := await wire.ask(post(f"/jobs/note{way}", NOTE))).status == 507:
         assert told(answer) == (507, "disk-full")
     assert answer.status == 202
     assert await crowded.dispatcher.handle(answer.json()["id"]).result() == 7
