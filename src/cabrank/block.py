@@ -32,7 +32,21 @@ class Block(Sequence[Job]):
     function of the items. A block is added to only by whoever made it, before anybody else sees it.
     """
 
-    __slots__ = ("_encode", "_payloads", "bare", "call", "first", "function", "handler", "items", "priority", "queue", "size")
+    __slots__ = (
+        "_encode",
+        "_payloads",
+        "bare",
+        "call",
+        "created_at",
+        "first",
+        "function",
+        "handler",
+        "items",
+        "priority",
+        "queue",
+        "size",
+        "started_at",
+    )
 
     def __init__(
         self,
@@ -54,6 +68,8 @@ class Block(Sequence[Job]):
         self.function = function
         self.size = size
         self.priority = priority
+        self.created_at = self.started_at = 0.0
+        """The moments when a store in memory took them in, and when it leased them."""
         self.bare = payloads is None
         """Whether no app registered what is called; then there are no payloads either."""
         self._encode = payloads if callable(payloads) else None
@@ -115,7 +131,9 @@ class Block(Sequence[Job]):
         payloads = None if self.bare else self.payloads[start:stop]
         size = sum(map(len, payloads)) if payloads else 0
         items = self.items[start:stop]
-        return Block(self.first + start, items, self.call, self.handler, self.queue, self.function, payloads, size, self.priority)
+        part = Block(self.first + start, items, self.call, self.handler, self.queue, self.function, payloads, size, self.priority)
+        part.created_at, part.started_at = self.created_at, self.started_at
+        return part
 
     def _job(self, at: int) -> Job:
         item, function = self.items[at], self.function

@@ -17,6 +17,7 @@ CabrankError
 │   ├── QueueFull               the queue has reached its bound
 │   ├── DiskFull                the store's disk has too little space for new jobs
 │   ├── KeyReused               the idempotency key came with another body before
+│   ├── UniqueTaken             another unfinished job has the unique key of the one that was to be reopened
 │   └── IntakeClosed            no new work is taken: stopping or stopped
 │       └── QueueDrained        … for one queue, until it is resumed
 ├── StoreError
@@ -164,6 +165,18 @@ class KeyReused(Refused):
     def __init__(self, key: str) -> None:
         super().__init__(f"idempotency key {key!r} was used before with another body: use a new key for new work")
         self.key = key
+
+
+class UniqueTaken(Refused):
+    """Another unfinished job has the unique key of the job that was to be reopened. Nothing was changed."""
+
+    def __init__(self, id: str, unique: str, other: str) -> None:
+        super().__init__(
+            f"job {id} cannot be reopened: job {other} has its unique key {unique!r} and is unfinished: cancel that one, or wait for it"
+        )
+        self.id = id
+        self.unique = unique
+        self.other = other
 
 
 class IntakeClosed(Refused):

@@ -19,6 +19,7 @@ PRIORITIES = range(10)
 LIMIT_KEY_LIMIT = 256  # characters of a limit's key: it names a customer or a host, and is indexed
 TAGS = 16  # of one job: they are read by people
 KEY_LIMIT = 256  # characters of an idempotency key: a UUID has 36, and every key is kept for a day
+FAILED_RUNS = 10  # failed runs of a job whose errors are kept: the first, which is often another than the rest, and the last
 BARE = "callable"  # the handler name of jobs whose callable no app registered; they never leave the process
 LAST_PRIORITY = PRIORITIES[-1]
 DEFAULT_PRIORITY = 5  # 0 goes first, 9 last: room on both sides
@@ -80,8 +81,9 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What is recorded because of a run's outcome.
 
-    `after_s` is how long a job that goes back waits (seconds, judged by the store's clock). `result` is JSON, or None for a
-    handler that returned None. `value` is the result, `failure` the exception, as this process has them.
+    `after_s` is how long a job that goes back waits (seconds, judged by the store's clock). `error` is a traceback or a sentence,
+    `error_type` the name of what was raised. `result` is JSON, or None for a handler that returned None. `value` is the result,
+    `failure` the exception, as this process has them. `handler` is the job's, where that is known.
     """
 
     id: int
@@ -93,6 +95,30 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     result: bytes | None = None
     value: object = None
     failure: BaseException | None = None
+    error_type: str = ""
+    handler: str = ""
+
+
+class FailedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A run that raised, timed out, or whose process died: at which moment, with which error.
+
+    `error_type` is the name of what was raised, `TimedOut`, or `WorkerLost` for a process that died; `error` a traceback or a sentence.
+    """
+
+    run: int
+    at: float
+    error_type: str
+    error: str
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How far a run is, as its handler said last: `fraction` of 1, and a `note` for people. `at` is the moment when it was said."""
+
+    id: int
+    run: int
+    at: float
+    fraction: float
+    note: str = ""
 
 
 def parted(settlements: Sequence[Settlement]) -> tuple[list[Settlement], list[Settlement]]:
@@ -101,6 +127,11 @@ def parted(settlements: Sequence[Settlement]) -> tuple[list[Settlement], list[Se
     if len(returned) == len(settlements):
         return returned, []
     return returned, [settlement for settlement in settlements if settlement.cause is not Cause.RETURNED]
+
+
+def failures_kept(failed: Sequence[FailedRun]) -> tuple[FailedRun, ...]:
+    """Those that are kept of a job's failed runs: the first and the last, `FAILED_RUNS` in all."""
+    return tuple(failed) if len(failed) <= FAILED_RUNS else (failed[0], *failed[1 - FAILED_RUNS :])
 
 
 def digest_of(name: str, body: bytes) -> bytes:

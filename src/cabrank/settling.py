@@ -24,7 +24,15 @@ def settle(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, settin
         return _settlement(lease, outcome, handler, settings=settings, rng=rng)
     except Exception as error:  # noqa: BLE001 -- what is looked at is the user's, and may fail in any way
         why = f"what the run left cannot be kept: {_said(error)}"
-        return Settlement(lease.job.id, lease.run, Cause.GAVE_UP, reason=UNRECORDABLE, error=why[: settings.error_limit], failure=error)
+        return Settlement(
+            lease.job.id,
+            lease.run,
+            Cause.GAVE_UP,
+            reason=UNRECORDABLE,
+            error=why[: settings.error_limit],
+            failure=error,
+            error_type="Unrecordable",
+        )
 
 
 def _settlement(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, settings: Settings, rng: Random) -> Settlement:
@@ -46,7 +54,19 @@ def _settlement(lease: Lease, outcome: Outcome, handler: AnyHandler | None, *, s
         result=result,
         value=outcome.value if isinstance(outcome, Returned) and not isinstance(outcome.value, msgspec.Raw) else None,
         failure=outcome.error if isinstance(outcome, Raised | Lost) else None,
+        error_type=_error_type(outcome),
+        handler="" if handler is None else handler.name,
     )
+
+
+def _error_type(outcome: Outcome) -> str:
+    match outcome:
+        case Raised(error=error) | Lost(error=error):
+            return _storable(type(error).__qualname__)
+        case TimedOut() | Unrecordable():
+            return type(outcome).__name__
+        case _:
+            return ""
 
 
 def _said(error: Exception) -> str:

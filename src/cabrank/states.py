@@ -59,6 +59,10 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
 }
 
 UNFINISHED = frozenset({State.WAITING, State.RUNNING, State.HELD})
+FAILURES = frozenset({Cause.RETRIED, Cause.GAVE_UP})
+"""The causes of runs that raised or timed out."""
+CRASHES = frozenset({Cause.CRASHED, Cause.WORKER_LOST})
+"""The causes of runs whose process died."""
 
 
 def after(state: State, cause: Cause) -> State:

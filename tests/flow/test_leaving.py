@@ -13,7 +13,7 @@ import pytest
 
 import cabrank
 from cabrank.clock import SystemClock
-from cabrank.job import Settlement
+from cabrank.job import Progress, Settlement
 from cabrank.states import State
 from cabrank.stores import open_url
 from cabrank.stores.contract import NOTHING_RETURNED, Returned, Submission, Turn, Want
@@ -294,10 +294,11 @@ class BrokenStore(MemoryStore):
         settlements: Sequence[Settlement],
         want: Mapping[str, Want],
         returned: Returned = NOTHING_RETURNED,
+        progress: Sequence[Progress] = (),
     ) -> Turn:
         if self.broken:
             raise LookupError("a bug")
-        return await super().turn(number, new=new, settlements=settlements, want=want, returned=returned)
+        return await super().turn(number, new=new, settlements=settlements, want=want, returned=returned, progress=progress)
 
 
 async def test_a_failure_inside_is_told_to_everybody(bench: Bench) -> None:

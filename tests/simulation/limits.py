@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from cabrank.policy import Limit
-from cabrank.stores.memory.ledger import Ledger, Run
+from cabrank.stores.memory.ledger import Ledger
+from cabrank.stores.memory.rows import Run
 from tests.simulation.record import Record
 
 ROUNDING = 1e-6  # of a job

@@ -16,6 +16,7 @@ import msgspec
 
 from cabrank import Dispatcher
 from cabrank.batch import Together
+from cabrank.block import Block
 from cabrank.committer import Committer
 from cabrank.gathering import Answered
 from cabrank.job import Lease, Settlement
@@ -29,6 +30,7 @@ from cabrank.stores.contract import STORED, Admission, Returned, Submission, Tur
 from cabrank.stores.memory import Ledger, MemoryStore
 from cabrank.stores.memory.ledger import Refusal
 from cabrank.stores.memory.lines import Lines
+from cabrank.stores.memory.rows import Run
 from tests.simulation.world import simulate
 
 MOST_SEEDS = 100
@@ -69,15 +71,17 @@ def _no_fence() -> AbstractContextManager[object]:
     """A run that returns makes the job done, whoever holds its lease by then."""
     finish = Ledger.finish
 
-    def finish_any(self: Ledger, holder: int, run: int, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    def finish_any(self: Ledger, holder: int, run: int, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[Run | Block], Sequence[int]]:
         done: list[int] = []
+        ran: list[Run | Block] = []
         lost: list[int] = []
         for id in ids:
             found = self.running(id)
-            ended, gone = finish(self, holder, run, (id,)) if found is None else finish(self, found.holder, found.lease.run, (id,))
+            ended, its, gone = finish(self, holder, run, (id,)) if found is None else finish(self, found.holder, found.lease.run, (id,))
             done += ended
+            ran += its
             lost += gone
-        return done, lost
+        return done, ran, lost
 
     return patch.object(Ledger, "finish", finish_any)
 
@@ -168,9 +172,9 @@ def _slot_not_freed() -> AbstractContextManager[object]:
     """A limited job that is tried again goes on counting as one that runs."""
     ended, put_back = Lines.ended, Ledger._put_back
 
-    def put_back_as_running(self: Ledger, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
-        with patch.object(Lines, "ended", _ignore) if cause is Cause.RETRIED else patch.object(Lines, "ended", ended):
-            put_back(self, lease, cause, after_s, error)
+    def put_back_as_running(self: Ledger, run: Run, settlement: Settlement) -> None:
+        with patch.object(Lines, "ended", _ignore if settlement.cause is Cause.RETRIED else ended):
+            put_back(self, run, settlement)
 
     return patch.object(Ledger, "_put_back", put_back_as_running)
 

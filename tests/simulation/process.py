@@ -18,7 +18,7 @@ from cabrank.root import STUBBORN_S
 from cabrank.settings import STORE_BOUND, Settings
 from cabrank.stores.contract import SUSPECT_CRASHES, Capabilities
 from cabrank.stores.memory import Ledger, MemoryStore
-from cabrank.stores.memory.ledger import leases_of
+from cabrank.stores.memory.rows import leases_of
 from cabrank.testing import CALM, Faults, FaultyStore, memory_lease
 from tests.simulation import loop as simulated
 from tests.simulation.clock import VirtualClock

@@ -51,6 +51,4 @@ class Record:
         """The run that made the job done; 0 if it had no result."""
         kept = self.ledger.kept
         found = None if kept is None else kept.find(id, self.ledger.clock.now())
-        if found is None:
-            return None
-        return 0 if found[1] is None else found[1].run
+        return None if found is None else found.run

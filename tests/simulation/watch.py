@@ -9,7 +9,8 @@ import msgspec
 from cabrank.job import Job
 from cabrank.states import UNFINISHED, State
 from cabrank.stores.memory import inspector
-from cabrank.stores.memory.ledger import NEW, Ledger, Row, Run
+from cabrank.stores.memory.ledger import Ledger
+from cabrank.stores.memory.rows import NEW, Row, Run
 from tests.simulation.plan import Order
 from tests.simulation.record import Record
 

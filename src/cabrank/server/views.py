@@ -79,10 +79,28 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     drained: Sequence[str] = ()
 
 
+class FailedRunView(msgspec.Struct, frozen=True):
+    """A run that raised, timed out, or whose process died. `at` is a moment, `error` a traceback or a sentence."""
+
+    run: int
+    at: float
+    error_type: str
+    error: str
+
+
+class ProgressView(msgspec.Struct, frozen=True):
+    """How far a run is, as its handler said last, at a moment: `fraction` of 1."""
+
+    fraction: float
+    note: str
+    at: float
+
+
 class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`GET /jobs/{id}`. Null is what is not known of a finished job any more; what says nothing is left out.
 
-    `cancelling`: it runs, and was told to stop.
+    `cancelling`: it runs, and was told to stop. `failed_runs` are the first and the last of those that failed; they and `progress` are
+    not in lists.
     """
 
     id: str
@@ -99,6 +117,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: Sequence[str] = ()
     reason: str = ""
     error: str = ""
+    failed_runs: Sequence[FailedRunView] = ()
+    progress: ProgressView | msgspec.UnsetType = msgspec.UNSET
     cancelling: bool = False
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -140,6 +160,7 @@ class QueuesView(msgspec.Struct, frozen=True):
 
 def job_view(record: JobRecord, prefix: str) -> JobView:
     """What is said of a job."""
+    how_far = record.progress
     return JobView(
         id=text_id(prefix, record.id),
         handler=record.handler or None,
@@ -155,6 +176,8 @@ def job_view(record: JobRecord, prefix: str) -> JobView:
         tags=record.tags,
         reason=record.reason,
         error=record.error,
+        failed_runs=[FailedRunView(run.run, run.at, run.error_type, run.error) for run in record.failed_runs],
+        progress=msgspec.UNSET if how_far is None else ProgressView(how_far.fraction, how_far.note, how_far.at),
         cancelling=record.cancelling,
         result=msgspec.Raw(record.result or b"null") if record.state is State.DONE else msgspec.UNSET,
     )

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from cabrank.block import Block, Leases, granted
-from cabrank.job import LAST_PRIORITY, Conflict, Job, Lease, Settlement
+from cabrank.job import LAST_PRIORITY, Conflict, FailedRun, Job, Lease, Progress, Settlement
 from cabrank.policy import Limit
 from cabrank.settings import Bound, Settings
 from cabrank.states import Cause, State
@@ -19,13 +19,16 @@ TURN_BYTES = 8 * 1024 * 1024
 SUSPECT_CRASHES = 2  # a job whose processes died so often may be the cause: it runs alone, so that the next crash hits only its cause
 REPLACED = "replaced"  # the reason of a job that was cancelled for one with the same unique key
 OVERFLOW = "overflow"  # the reason of a job that its full queue's policy dropped
-BROWSED = 100  # jobs of a page where nothing else is said: a screen or two
 AHEAD_S = 3600.0  # a last tick that lies so far ahead was taken with a wrong clock; less is a clock that was set right
 UNIQUE_OVER_DEFAULT = {
     Conflict.SKIP: (State.WAITING, State.RUNNING, State.HELD),
     Conflict.DEBOUNCE: (State.WAITING,),  # what runs began before the news
     Conflict.REPLACE: (State.WAITING,),
 }
+FINISHED_ERROR = 1_000  # characters of each error that are kept of a job that returned in the end: its last line, and where
+FINISHED_ERRORS = 1 << 20  # characters of them that one turn keeps
+BROWSED = 100  # jobs of a page where nothing else is said: a screen or two
+REOPENED = 1_000  # jobs that one transaction reopens where nothing else is said: some 10 ms
 ID_BLOCK = 1 << 20  # ids that a process takes at once: one transaction a million jobs
 
 
@@ -148,6 +151,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `cancels` are the (id, run) of leases whose jobs somebody cancelled. `next_due_s` is how long until a waiting job becomes
     ready, None if none will by itself. `suspect`: one is next in a wanted queue, and waits until this holder is `alone`.
     `paused` are the names of the queues that somebody paused. `dropped` are the jobs that full queues dropped for `new` ones.
+    `given_up` are the last runs of jobs that this turn found dead with
+    their process and that had crashed too often: they are dead now.
     """
 
     admitted: Sequence[Admission]
@@ -158,6 +163,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     suspect: bool = False
     paused: Collection[str] = ()
     dropped: Sequence[int] = ()
+    given_up: Sequence[Lease] = ()
 
     @property
     def leases(self) -> list[Lease]:
@@ -180,14 +186,15 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """What a holder tells the store when it opens it.
 
-    Only jobs of `handlers` are leased to it. `max_crashes` is by handler, where it differs from the setting; `limits` by handler,
-    where it has one.
+    Only jobs of `handlers` are leased to it. By handler, where it differs from the setting: `max_crashes`, which this holder goes by
+    when it finds that another one died, and `keep_done_s`, for the jobs that end here. `limits` by handler, where it has one.
     """
 
     handlers: frozenset[str]
     settings: Settings
     max_crashes: Mapping[str, int]
     limits: Mapping[str, Limit] = {}
+    keep_done_s: Mapping[str, float] = {}
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,7 +217,7 @@ class Store(Protocol):
     """Keeps jobs, leases them, records what became of them. One object is one holder of leases.
 
     The store renews what it leased by itself, from its own thread if it must, until `close`. When the holder's process dies,
-    whoever finds that out makes its jobs ready again, with `crashes` + 1; a job that reaches `max_crashes` is dead.
+    whoever finds that out makes its jobs ready again, with `crashes` + 1; a job that reaches the `max_crashes` of who found it is dead.
     """
 
     @property
@@ -263,15 +270,16 @@ class Store(Protocol):
         settlements: Sequence[Settlement],
         want: Mapping[str, Want],
         returned: Returned = NOTHING_RETURNED,
+        progress: Sequence[Progress] = (),
     ) -> Turn:
-        """Record `settlements` and `returned`, admit `new` and lease ready jobs, in one transaction.
+        """Record `progress`, `settlements` and `returned`, admit `new` and lease ready jobs, in one transaction.
 
         Each submission is admitted whole or not at all, in order; behind one that found no room in a queue none is let past it.
         `want` maps a queue to what this holder can take; at most that much comes back leased, by priority, then by the moment it
         became ready, and nothing of a paused queue. Then a queue that got new jobs and whose overflow policy is to drop drops what is
         above its bound: these jobs expire. A job has at most one unexpired lease, on any number of machines. A settlement
-        whose lease was lost changes nothing and comes back in `Turn.lost`. Runs count from 1 and are counted here. `number` counts
-        the turns of this holder; one is in flight at a time.
+        whose lease was lost changes nothing and comes back in `Turn.lost`; progress of a run that is over is dropped. Runs count from
+        1 and are counted here. `number` counts the turns of this holder; one is in flight at a time.
 
         Raises:
             StoreUnavailable: whether anything was stored is unknown. The same `number` sent again changes nothing and returns
@@ -290,9 +298,12 @@ class Store(Protocol):
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the store says about one job.
 
-    `created_at` is the moment when it was stored, `started_at` when its last run began, `changed_at` that of its last change of state:
-    each where the store keeps it, else 0. `result` is JSON; `value` is the
-    result itself where it never left the process. `cancelling`: it runs, and its holder was or will be told to stop it.
+    `created_at` is the moment when it was stored, `started_at` when its last run was leased, `changed_at` that of its last change of
+    state: each where the store keeps it, else 0; of a finished job it keeps the last. `error` is why it is where it is, else the last
+    error that it ended a run with. `failed_runs` are those whose errors are kept, see `FAILED_RUNS`, oldest first; for a job that
+    returned in the end they are cut to `FINISHED_ERROR` characters. `progress` is that of the run that runs now. `result` is JSON;
+    `value` is the result itself where it never left the process. These last four are left
+    out of a `Page`. `cancelling`: it runs, and its holder was or will be told to stop it.
     """
 
     id: int
@@ -310,6 +321,8 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     tags: Sequence[str] = ()
     reason: str = ""
     error: str = ""
+    failed_runs: Sequence[FailedRun] = ()
+    progress: Progress | None = None
     result: bytes | None = None
     value: object = None
     cancelling: bool = False
@@ -327,6 +340,17 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """Some of the jobs that a filter lets through. `after` is where the next page begins, None behind the last one."""
 
     records: Sequence[JobRecord]
+    after: int | None
+
+
+class Reopening(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of jobs that were to be reopened: how many wait again, and those that do not for their unique key is taken.
+
+    `after` is where to go on, None if that was all.
+    """
+
+    reopened: int
+    taken: Sequence[int]
     after: int | None
 
 
@@ -372,8 +396,7 @@ class Inspector(Protocol):
     async def browse(self, which: JobFilter, *, after: int = 0, limit: int = BROWSED) -> Page:
         """The first `limit` jobs with an id above `after`, in the order of their ids, which is that of their submission.
 
-        A page may hold fewer, even none, and still not be the last: a look is ended when it has cost enough. What a store does not
-        keep of finished jobs (their handler, their queue) matches no filter.
+        A page may hold fewer, even none, and still not be the last: a look is ended when it has cost enough.
 
         Cost: bounded, whatever the backlog; in memory one look at each job.
         """
@@ -402,7 +425,20 @@ class Inspector(Protocol):
         ...
 
     async def reopen(self, id: int) -> bool:
-        """Make a dead, cancelled, expired or held job wait again, its failures and crashes forgotten. False: it was none of these."""
+        """Make a dead, cancelled, expired or held job wait again, its failures and crashes counted anew. False: it was none of these.
+
+        The errors of its failed runs are kept.
+
+        Raises:
+            UniqueTaken: an unfinished job has the same unique key. Nothing was changed.
+        """
+        ...
+
+    async def reopen_all(self, which: JobFilter, *, after: int = 0, limit: int = REOPENED) -> Reopening:
+        """Reopen the first `limit` dead, cancelled, expired and held jobs with an id above `after` that a filter lets through.
+
+        One whose unique key an unfinished job has stays as it is. Cost: that of a page and of one transaction.
+        """
         ...
 
     async def purge(self, ids: Collection[int]) -> int:

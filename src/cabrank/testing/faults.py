@@ -12,16 +12,18 @@ import msgspec
 
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
-from cabrank.job import LAST_PRIORITY, Settlement
+from cabrank.job import LAST_PRIORITY, Progress, Settlement
 from cabrank.stores.contract import (
     BROWSED,
     NOTHING_RETURNED,
+    REOPENED,
     Arrival,
     Capabilities,
     InspectedStore,
     JobFilter,
     JobRecord,
     Page,
+    Reopening,
     Returned,
     Standing,
     Submission,
@@ -147,9 +149,12 @@ class FaultyStore:
         settlements: Sequence[Settlement],
         want: Mapping[str, Want],
         returned: Returned = NOTHING_RETURNED,
+        progress: Sequence[Progress] = (),
     ) -> Turn:
         """As the store, over the bad connection."""
-        return await self._call(lambda: self._store.turn(number, new=new, settlements=settlements, want=want, returned=returned))
+        return await self._call(
+            lambda: self._store.turn(number, new=new, settlements=settlements, want=want, returned=returned, progress=progress)
+        )
 
     async def arrival(self) -> Arrival:
         """As the store; what arrives while the holder is frozen is seen afterwards."""
@@ -192,6 +197,10 @@ class FaultyStore:
     async def handlers(self) -> Collection[str]:
         """As the store, over the bad connection."""
         return await self._call(self._store.handlers)
+
+    async def reopen_all(self, which: JobFilter, *, after: int = 0, limit: int = REOPENED) -> Reopening:
+        """As the store, over the bad connection."""
+        return await self._call(lambda: self._store.reopen_all(which, after=after, limit=limit))
 
     async def pause(self, queue: str) -> None:
         """As the store, over the bad connection."""

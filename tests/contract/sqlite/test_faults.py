@@ -84,7 +84,7 @@ def test_a_disk_that_is_gone_for_a_while_is_waited_for(ledger: Ledger, disk: Dis
         with pytest.raises(StoreUnavailable):
             ledger.take_ids()
         with pytest.raises(StoreUnavailable):
-            ledger.change("cancel", 1)
+            ledger.change(lambda change: change.cancel(1))
     disk.gone = False
     assert [lease.job.id for lease in submit(ledger, 2).leases] == [2]
     assert running(ledger) == [(1, 1), (2, 1)]

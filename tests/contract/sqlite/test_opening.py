@@ -18,6 +18,7 @@ from cabrank.settings import Settings
 from cabrank.stores import open_url
 from cabrank.stores.contract import JobFilter, Terms
 from cabrank.stores.sqlite import migrations, schema
+from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.testing import FakeClock
 from cabrank.testing.store_contract import Opened
@@ -200,7 +201,7 @@ async def test_a_claim_by_age_reads_the_first_of_each_priority_out_of_the_index(
         (sql.GIVE_BACK, (0, 0, 1), "job_running"),
         (sql.COUNT_BACK, (1,), "job_running"),
         (sql.TALLY, (), "job_shelved"),
-        (sql.FIND_DONE, (1,), "done_range"),
+        (past_sql.FIND_DONE, (1, 1), "done_range"),
     ],
 )
 async def test_what_is_asked_often_is_answered_by_an_index(files: Files, statement: str, values: tuple[int, ...], index: str) -> None:

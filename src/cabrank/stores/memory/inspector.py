@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from heapq import nsmallest
+from typing import Any
 
 import msgspec
 
 from cabrank.block import Block
+from cabrank.errors import UniqueTaken
 from cabrank.job import Job
 from cabrank.policy import Limit
 from cabrank.states import TRANSITIONS, Cause, State
-from cabrank.stores.contract import JobFilter, JobRecord, Page, Standing, Tally
-from cabrank.stores.memory.ledger import NEW, Ledger, Row, Run, Shelved
+from cabrank.stores.contract import JobFilter, JobRecord, Page, Reopening, Standing, Tally
+from cabrank.stores.memory.ledger import Ledger
+from cabrank.stores.memory.rows import NEW, Row, Run, Shelved
+
+LEFT_OUT: Mapping[str, Any] = {"failed_runs": (), "progress": None, "result": None, "value": None}  # of a page
 
 
 def find(ledger: Ledger, ids: Collection[int]) -> Mapping[int, JobRecord]:
@@ -26,7 +31,7 @@ def browse(ledger: Ledger, which: JobFilter, after: int, limit: int) -> Page:
     chosen = nsmallest(limit + 1, (id for id in _ids(ledger, which) if id > after))
     records = (_record(ledger, id) for id in chosen[:limit])
     return Page(
-        records=[msgspec.structs.replace(record, result=None, value=None) for record in records if record is not None],
+        records=[msgspec.structs.replace(record, **LEFT_OUT) for record in records if record is not None],
         after=chosen[limit - 1] if len(chosen) > limit else None,
     )
 
@@ -34,7 +39,7 @@ def browse(ledger: Ledger, which: JobFilter, after: int, limit: int) -> Page:
 def _ids(ledger: Ledger, which: JobFilter) -> Iterable[int]:
     """The ids that a filter lets through, in no order."""
     if which.state is State.DONE:
-        return () if which.queue or which.handler or ledger.kept is None else ledger.kept.ids(ledger.clock.now())
+        return () if ledger.kept is None else ledger.kept.ids(ledger.clock.now(), which.queue, which.handler)
     return (id for id, row in ledger.rows() if _matches(row, which))
 
 
@@ -66,7 +71,7 @@ def tally(ledger: Ledger) -> Mapping[str, Tally]:
             counts[row.job.queue][row.state.value] += 1
     for holder in ledger.holders.values():
         for one in (one for held in holder.runs.values() for one in held.values()):
-            counts[one.queue if isinstance(one, Block) else one.job.queue]["running"] += 1
+            counts[one.queue if isinstance(one, Block) else one.lease.job.queue]["running"] += 1
     return {queue: Tally(**counted, paused=queue in ledger.paused) for queue, counted in counts.items()}
 
 
@@ -109,9 +114,20 @@ def purge(ledger: Ledger, ids: Collection[int]) -> int:
     """See `Inspector.purge`."""
     shelved = [id for id in ids if id in ledger.shelved]
     for id in shelved:
-        del ledger.shelved[id]
-        ledger.history.pop(id, None)
+        ledger.forget(id)
     return len(shelved)
+
+
+def reopen_all(ledger: Ledger, which: JobFilter, after: int, limit: int) -> Reopening:
+    """See `Inspector.reopen_all`."""
+    page = browse(ledger, which, after, limit)
+    reopened, taken = 0, list[int]()
+    for record in page.records:
+        try:
+            reopened += reopen(ledger, record.id)
+        except UniqueTaken:
+            taken.append(record.id)
+    return Reopening(reopened=reopened, taken=taken, after=page.after)
 
 
 def pause(ledger: Ledger, queue: str) -> None:
@@ -130,41 +146,49 @@ def resume(ledger: Ledger, queue: str) -> None:
 def _record(ledger: Ledger, id: int) -> JobRecord | None:
     row, past = ledger.find(id), ledger.history.get(id, NEW)
     if row is None:
-        return _kept(ledger, id)
+        return None if ledger.kept is None else ledger.kept.find(id, ledger.clock.now())
     if isinstance(row, Run):
-        lease = row.lease
-        described = _describe(lease.job, State.RUNNING, run=lease.run, failures=lease.failures, crashes=lease.crashes)
-        return msgspec.structs.replace(described, cancelling=True) if id in ledger.cancelling else described
-    job, state, at = (row, State.WAITING, 0.0) if isinstance(row, Job) else (row.job, row.state, row.at)
-    return _describe(
-        job, state, run=past.run, failures=past.failures, crashes=past.crashes, reason=past.reason, error=past.error, changed_at=at
-    )
-
-
-def _describe(
-    job: Job, state: State, *, run: int, failures: int, crashes: int, reason: str = "", error: str = "", changed_at: float = 0.0
-) -> JobRecord:
+        return _running(ledger, row)
+    job, state, at = (row, State.WAITING, past.changed_at) if isinstance(row, Job) else (row.job, row.state, row.at)
+    created_at = ledger.created_at(id)
     return JobRecord(
         id=job.id,
         handler=job.handler,
         queue=job.queue,
         state=state,
-        run=run,
-        failures=failures,
-        crashes=crashes,
+        run=past.run,
+        failures=past.failures,
+        crashes=past.crashes,
         priority=job.priority,
         due_at=job.due_at,
-        changed_at=changed_at,
+        created_at=created_at,
+        started_at=past.started_at,
+        changed_at=max(created_at, at),
         tags=job.tags,
-        reason=reason,
-        error=error,
+        reason=past.reason,
+        error=past.last_error,
+        failed_runs=past.failed,
     )
 
 
-def _kept(ledger: Ledger, id: int) -> JobRecord | None:
-    found = None if ledger.kept is None else ledger.kept.find(id, ledger.clock.now())
-    if found is None:
-        return None
-    at, settlement = found
-    run, result, value = (0, None, None) if settlement is None else (settlement.run, settlement.result, settlement.value)
-    return JobRecord(id=id, handler="", queue="", state=State.DONE, run=run, changed_at=at, result=result, value=value)
+def _running(ledger: Ledger, run: Run) -> JobRecord:
+    lease, job = run.lease, run.lease.job
+    return JobRecord(
+        id=job.id,
+        handler=job.handler,
+        queue=job.queue,
+        state=State.RUNNING,
+        run=lease.run,
+        failures=lease.failures,
+        crashes=lease.crashes,
+        priority=job.priority,
+        due_at=job.due_at,
+        created_at=run.created_at,
+        started_at=run.started_at,
+        changed_at=run.started_at,
+        tags=job.tags,
+        error=run.failed[-1].error if run.failed else "",
+        failed_runs=run.failed,
+        progress=ledger.progress.get(job.id),
+        cancelling=job.id in ledger.cancelling,
+    )

@@ -1,21 +1,29 @@
-"""Finished jobs that can still be asked for, kept compactly: one entry a turn."""
+"""Finished jobs that can still be asked for, kept compactly: one entry a turn and handler."""
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from cabrank.job import Settlement
+from cabrank.block import Block
+from cabrank.job import FailedRun, Settlement
+from cabrank.states import State
+from cabrank.stores.contract import FINISHED_ERROR, JobRecord, Terms
+from cabrank.stores.memory.rows import Run
 
 
 class _Entry(msgspec.Struct):
     at: float
+    until: float
+    handler: str
+    queue: str
     ids: array[int]
     results: dict[int, Settlement]
+    failed: dict[int, tuple[FailedRun, ...]]
     size: int
     in_order: bool = False
 
@@ -31,39 +39,102 @@ class _Entry(msgspec.Struct):
 class Kept:
     """Bounded by age, by number and by the bytes of results. The oldest goes first."""
 
-    def __init__(self, *, keep_s: float, jobs: int, size: int) -> None:
-        self._keep_s = keep_s
+    def __init__(self, *, jobs: int, size: int) -> None:
         self._most_jobs = jobs
         self._most_bytes = size
         self._entries: deque[_Entry] = deque()
         self._jobs = 0
         self._bytes = 0
 
-    def add(self, ids: Iterable[int], settlements: Sequence[Settlement], now: float) -> None:
-        """Keep what returned in one turn: `ids` of runs without a result, and settlements. Cost: 8 bytes for each of the former."""
-        results = {s.id: s for s in settlements if s.result is not None or s.value is not None}
-        size = sum(len(s.result) for s in results.values() if s.result is not None)
-        numbers = array("q", ids)
-        numbers.extend([s.id for s in settlements])
-        self._entries.append(_Entry(now, numbers, results, size))
-        self._jobs += len(numbers)
-        self._bytes += size
-        while self._entries and (
-            self._jobs > self._most_jobs or self._bytes > self._most_bytes or self._entries[0].at < now - self._keep_s
-        ):
-            oldest = self._entries.popleft()
-            self._jobs -= len(oldest.ids)
-            self._bytes -= oldest.size
+    def add(self, ids: Sequence[int], held: Sequence[Run | Block], results: Mapping[int, Settlement], terms: Terms, now: float) -> None:
+        """Keep jobs that returned in one turn: their ids, as what they ran, what came of those that have a result.
 
-    def ids(self, now: float) -> Iterator[int]:
-        """The jobs that are kept."""
-        return (id for entry in self._entries if entry.at >= now - self._keep_s for id in entry.ids)
+        Cost: 8 bytes for each, little time for those that ran as one block.
+        """
+        for (handler, queue), numbers, its in _by_handler(ids, held):
+            keep_s = terms.keep_done_s.get(handler, terms.settings.keep_done_s)
+            own = {id: results[id] for id in numbers if id in results} if results else {}
+            failed = {one.lease.job.id: _cut(one.failed) for one in its if isinstance(one, Run) and one.failed}
+            size = sum(len(s.result) for s in own.values() if s.result is not None)
+            size += sum(len(run.error) for runs in failed.values() for run in runs)
+            self._entries.append(_Entry(now, now + keep_s, handler, queue, array("q", numbers), own, failed, size))
+            self._jobs += len(numbers)
+            self._bytes += size
+        while self._entries and (self._jobs > self._most_jobs or self._bytes > self._most_bytes or self._entries[0].until < now):
+            self._forget(self._entries.popleft())
 
-    def find(self, id: int, now: float) -> tuple[float, Settlement | None] | None:
-        """When the job finished, and its settlement if it had a result; None if it is not kept. Cost: a look into each turn kept."""
-        for entry in reversed(self._entries):
-            if entry.at < now - self._keep_s:
-                return None
-            if entry.has(id):
-                return entry.at, entry.results.get(id)
-        return None
+    def prune(self, now: float) -> None:
+        """Forget those whose time is over, also behind others that are kept longer."""
+        over = [entry for entry in self._entries if entry.until < now]
+        if over:
+            self._entries = deque(entry for entry in self._entries if entry.until >= now)
+            for entry in over:
+                self._forget(entry)
+
+    def ids(self, now: float, queue: str, handler: str) -> Iterator[int]:
+        """The jobs that are kept, of a queue and a handler where those are given."""
+        entries = (entry for entry in self._entries if entry.until >= now)
+        return (id for entry in entries if queue in {"", entry.queue} and handler in {"", entry.handler} for id in entry.ids)
+
+    def find(self, id: int, now: float) -> JobRecord | None:
+        """What is known of a job, None if it is not kept. Cost: a look into each turn kept."""
+        entry = next((entry for entry in reversed(self._entries) if entry.until >= now and entry.has(id)), None)
+        if entry is None:
+            return None
+        settlement, failed = entry.results.get(id), entry.failed.get(id, ())
+        crashes = sum(run.error_type == "WorkerLost" for run in failed)
+        return JobRecord(
+            id=id,
+            handler=entry.handler,
+            queue=entry.queue,
+            state=State.DONE,
+            run=0 if settlement is None else settlement.run,
+            failures=len(failed) - crashes,
+            crashes=crashes,
+            changed_at=entry.at,
+            failed_runs=failed,
+            result=None if settlement is None else settlement.result,
+            value=None if settlement is None else settlement.value,
+        )
+
+    def _forget(self, entry: _Entry) -> None:
+        self._jobs -= len(entry.ids)
+        self._bytes -= entry.size
+
+
+_Alike = tuple[tuple[str, str], Sequence[int], Sequence[Run | Block]]
+
+
+def _by_handler(ids: Sequence[int], held: Sequence[Run | Block]) -> Iterator[_Alike]:
+    """The jobs by handler and queue. What ran as one block is found without a look at each."""
+    start, others = 0, dict[tuple[str, str], tuple[list[int], list[Run | Block]]]()
+    while start < len(held):
+        first = held[start]
+        end = _end_of(first, held, start) if isinstance(first, Block) else start
+        if end > start and isinstance(first, Block):
+            yield (first.handler, first.queue), ids[start:end], ()
+            start = end
+            continue
+        job = first if isinstance(first, Block) else first.lease.job
+        numbers, its = others.setdefault((job.handler, job.queue), ([], []))
+        numbers.append(ids[start])
+        its.append(first)
+        start += 1
+    for names, (numbers, its) in others.items():
+        yield names, numbers, its
+
+
+def _end_of(block: Block, held: Sequence[Run | Block], start: int) -> int:
+    """Where the runs of a block end that stand side by side from `start` on; `start` if they stand scattered."""
+    low, high = start, min(len(held), start + len(block))
+    if held[high - 1] is not block:
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if held[middle] is block else (low, middle)
+        high = low + 1
+    part = held[start:high]
+    return high if part.count(block) == len(part) else start
+
+
+def _cut(failed: Sequence[FailedRun]) -> tuple[FailedRun, ...]:
+    return tuple(FailedRun(run.run, run.at, run.error_type, run.error[-FINISHED_ERROR:]) for run in failed)

@@ -2,72 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import attrgetter
 from random import Random
+from typing import Any
 
 import msgspec
 
 from cabrank.block import Block, Leases, needed_by
 from cabrank.clock import Clock
-from cabrank.job import Job, Lease, Settlement, new_prefix
+from cabrank.errors import UniqueTaken
+from cabrank.job import FailedRun, Job, Lease, Progress, Settlement, failures_kept, new_prefix, text_id
 from cabrank.settings import Settings
-from cabrank.states import Cause, State, after
+from cabrank.states import CRASHES, FAILURES, Cause, State, after
 from cabrank.stores.contract import ID_BLOCK, REPLACED, STORED, Admission, Submission, Terms, Verdict
 from cabrank.stores.memory.kept import Kept
 from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Lines
+from cabrank.stores.memory.rows import NEW, History, Holder, Row, Run, Shelved, run_of, runs_of
 from cabrank.stores.memory.ticks import Ticks
 from cabrank.stores.memory.unique import Uniques
 
-
-class Run(msgspec.Struct, frozen=True, gc=False):
-    """A running job, as whoever looks at it sees it: its lease, and who holds it."""
-
-    lease: Lease
-    holder: int
-
-
-class History(msgspec.Struct, frozen=True):
-    """What a job that is not running has behind it."""
-
-    run: int = 0
-    failures: int = 0
-    crashes: int = 0
-    reason: str = ""
-    error: str = ""
-
-
-class Shelved(msgspec.Struct, frozen=True):
-    """A job that waits for a person: dead, cancelled, expired or held."""
-
-    job: Job
-    state: State
-    at: float
-
-
-Held = dict[int, Lease | Block]
-"""Running jobs by id: the lease; of a job that is in a block, the block."""
-
-
-class Holder(msgspec.Struct):
-    """One opened store. `expires_at` is on the monotonic clock: infinity while its process lives and renews.
-
-    `runs` is what it holds, by the number of the run: (run, id) is the fence.
-    """
-
-    terms: Terms
-    expires_at: float = math.inf
-    runs: dict[int, Held] = msgspec.field(default_factory=lambda: {1: {}})
-
-
-Row = Job | Run | Shelved
 Refusal = Callable[[Mapping[str, tuple[int, int]], Job | None], Admission | None]
-
-NEW = History()
 
 
 def _is_limited(job: Job) -> bool:
@@ -91,6 +49,10 @@ class Ledger:
         """Jobs in line, but for those that stand there in blocks."""
         self.shelved: dict[int, Shelved] = {}
         self.history: dict[int, History] = {}
+        self.created: dict[int, float] = {}
+        """When jobs were stored that wait or are shelved, but for those that wait in blocks."""
+        self.progress: dict[int, Progress] = {}
+        """How far those are that run and have told."""
         self.lines: dict[str, Line] = {}
         self.limited = Lines(self.still_waits)
         """The jobs that stand in the lines of their limits instead; their queue's line counts them all the same."""
@@ -119,33 +81,37 @@ class Ledger:
         if self.kept is None:
             settings = terms.settings
             self._keep_dead_s, self._aging_s = settings.keep_dead_s, settings.aging_s
-            self.kept = Kept(keep_s=settings.keep_done_s, jobs=settings.keep_done_jobs, size=settings.keep_done_bytes)
+            self.kept = Kept(jobs=settings.keep_done_jobs, size=settings.keep_done_bytes)
         holder, self._next_holder = self._next_holder, self._next_holder + 1
         self.holders[holder] = Holder(terms)
-        self.take_back_expired()
         return holder
 
     def leave(self, holder: int) -> None:
         """Count a holder out; what it still holds is given back, without a crash."""
         left = self.holders.pop(holder, None)
         if left is not None:
-            for lease in leases_of(left):
-                self._return(lease, Cause.RELEASED, 0.0)
+            for run in runs_of(holder, left):
+                self._return(run, Settlement(run.lease.job.id, run.lease.run, Cause.RELEASED))
             self.tell(holder)
 
-    def take_back_expired(self) -> None:
-        """Make the jobs of holders that are dead or silent ready again, one crash more behind them."""
+    def take_back_expired(self, terms: Terms) -> list[Lease]:
+        """Make the jobs of holders that are dead or silent ready again, one crash more behind them.
+
+        What comes back are the last runs of those that have crashed too often, as who found that has it in its `terms`, and are dead.
+        """
         now = self.clock.monotonic()
         if now >= self._sweep_at and self.kept is not None:
             self._sweep_at = now + SWEEP_S
             self.forget_shelved(self.clock.now() - self._keep_dead_s)
             self.limited.prune(now)
             self.uniques.prune()
+            self.kept.prune(self.clock.now())
+        given_up: list[Lease] = []
         for number, holder in [(n, h) for n, h in self.holders.items() if h.expires_at <= now]:
             del self.holders[number]
-            for lease in leases_of(holder):
-                self._crash(lease, holder.terms)
+            given_up += [run.lease for run in runs_of(number, holder) if self._crash(run, terms)]
             self.tell(number)
+        return given_up
 
     def take_ids(self) -> int:
         """The first id of the next block."""
@@ -199,8 +165,10 @@ class Ledger:
     def add(self, jobs: Sequence[Job], now: float) -> None:
         """Put new jobs, whose room is counted in, into their lines."""
         if isinstance(jobs, Block):
+            jobs.created_at = now
             self.line(jobs.queue).extend(jobs, now)
             return
+        self.created.update(dict.fromkeys(map(_id, jobs), now))
         self.waiting.update(zip(map(_id, jobs), jobs, strict=True))
         if any(map(_is_limited, jobs)):
             for job in jobs:
@@ -225,51 +193,64 @@ class Ledger:
         else:
             self.limited.put(job, max(ready_at, now), now)
 
-    def lease(self, job: Job, holder: int) -> Lease:
+    def lease(self, job: Job, holder: int, now: float) -> Lease:
         """Turn a waiting job into a running one, the next run of it."""
         self.lines[job.queue].add(-1, -len(job.payload))
         del self.waiting[job.id]
         past = self.history.pop(job.id, NEW) if self.history else NEW
         lease = Lease(job, past.run + 1, past.failures, past.crashes)
-        self.holders[holder].runs.setdefault(lease.run, {})[job.id] = lease
+        run = Run(lease, holder, self.created.pop(job.id, 0.0), now, past.failed)
+        self.holders[holder].runs.setdefault(lease.run, {})[job.id] = run
         return lease
 
-    def lease_block(self, block: Block, holder: int) -> Leases:
+    def lease_block(self, block: Block, holder: int, now: float) -> Leases:
         """Turn the waiting jobs of a block into running ones."""
+        block.started_at = now
         self.lines[block.queue].add(-len(block), -block.size)
         self.holders[holder].runs[1].update(dict.fromkeys(block.ids, block))
         return Leases(block)
 
     # ------------------------------------------------------------------------------------------------------- settlement
 
-    def finish(self, holder: int, run: int, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
-        """Record runs of a holder that returned. What comes back are the ids that are done now, and those for which nothing changed."""
+    def finish(self, holder: int, run: int, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[Run | Block], Sequence[int]]:
+        """Record runs of a holder that returned. The ids that are done now, as what they ran, and those for which nothing changed."""
         held = self.holders[holder].runs.get(run, {})
         before = len(held)
-        ended = [*map(held.pop, ids, repeat(None))]
+        ended: list[Any] = [*map(held.pop, ids, repeat(None))]
         done, lost = ids, list[int]()
         if before - len(held) != len(ids):
             known = list(zip(ids, ended, strict=True))
             done, lost = [id for id, was in known if was is not None], [id for id, was in known if was is None]
+            ended = [was for was in ended if was is not None]
         if self.cancelling:
             self.cancelling.difference_update(done)
+        if self.progress:
+            self._forget_progress(done)
         if self.limited:
             self.limited.ended(done)
-        return done, lost
+        return done, ended, lost
 
     def settle(self, holder: int, settlement: Settlement) -> bool:
         """Record what became of a run that did not return. False: it was not the job's running one any more; nothing is changed."""
         held = self.holders[holder].runs.get(settlement.run, {}).pop(settlement.id, None)
         if held is None:
             return False
-        lease = _lease(settlement.id, held)
-        cause = settlement.cause
-        if after(State.RUNNING, cause) is State.WAITING:
-            self._return(lease, cause, settlement.after_s, settlement.error)
+        run, becomes = run_of(settlement.id, held, holder), after(State.RUNNING, settlement.cause)
+        if becomes is State.WAITING:
+            self._return(run, settlement)
         else:
-            failed, crashed = cause is Cause.GAVE_UP, cause is Cause.WORKER_LOST
-            self._shelve(lease, after(State.RUNNING, cause), settlement.reason, settlement.error, failed=failed, crashed=crashed)
+            self._shelve(run, becomes, settlement)
         return True
+
+    def told(self, progress: Sequence[Progress]) -> None:
+        """Keep how far runs are; of those that are over it is dropped."""
+        for one in progress:
+            if any(one.id in holder.runs.get(one.run, ()) for holder in self.holders.values()):
+                self.progress[one.id] = one
+
+    def _forget_progress(self, ids: Iterable[int]) -> None:
+        for id in ids:
+            self.progress.pop(id, None)
 
     # ------------------------------------------------------------------------------------------------------- single jobs
 
@@ -285,7 +266,7 @@ class Ledger:
         for number, holder in self.holders.items():
             for held in holder.runs.values():
                 if id in held:
-                    return Run(_lease(id, held[id]), number)
+                    return run_of(id, held[id], number)
         return None
 
     def rows(self) -> Iterator[tuple[int, Row]]:
@@ -296,8 +277,12 @@ class Ledger:
             for block in line.blocks():
                 yield from zip(block.ids, block, strict=True)
         for number, holder in self.holders.items():
-            for lease in leases_of(holder):
-                yield lease.job.id, Run(lease, number)
+            for run in runs_of(number, holder):
+                yield run.lease.job.id, run
+
+    def created_at(self, id: int) -> float:
+        """When a job that does not run was stored."""
+        return self.created.get(id) or max((line.created_at(id) for line in self.lines.values()), default=0.0)
 
     def cancel_waiting(self, id: int) -> bool:
         """Take a waiting job out of its line. False: it does not wait."""
@@ -305,7 +290,10 @@ class Ledger:
         if job is not None:
             self.stale += 1  # it comes up once more, and is no longer wanted then
         else:
+            created_at = self.created_at(id)
             job = next((found for line in self.lines.values() if (found := line.withdraw(id)) is not None), None)
+            if job is not None:
+                self.created[id] = created_at
         if job is None:
             return False
         self.line(job.queue).add(-1, -len(job.payload))
@@ -319,35 +307,45 @@ class Ledger:
         return waits
 
     def unshelve(self, row: Shelved) -> None:
-        """Let a job wait again, its failures and crashes forgotten but its runs counted on."""
-        now = self.clock.now()
+        """Let a job wait again, its failures and crashes counted anew but its runs counted on, and the errors kept.
+
+        Raises:
+            UniqueTaken: an unfinished job has its unique key.
+        """
+        now, id = self.clock.now(), row.job.id
+        other = self.uniques.take_again(row.job)
+        if other is not None:
+            raise UniqueTaken(text_id(self.prefix, id), row.job.unique, text_id(self.prefix, other))
         job = msgspec.structs.replace(row.job, due_at=now)  # another object: the old one may still stand in line
-        self.history[job.id] = History(self.history.get(job.id, NEW).run)
-        del self.shelved[job.id]
+        past = self.history.get(id, NEW)
+        self.history[id] = History(past.run, failed=past.failed, started_at=past.started_at, changed_at=now)
+        del self.shelved[id]
         self._wait(job, now, now)
 
     def forget_shelved(self, before: float) -> None:
         """Forget the jobs that nobody came for since a moment."""
         for id, row in list(self.shelved.items()):
             if row.state is not State.HELD and row.at < before:
-                del self.shelved[id]
-                self.history.pop(id, None)
+                self.forget(id)
 
-    def _return(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
+    def forget(self, id: int) -> None:
+        """Forget a shelved job."""
+        del self.shelved[id]
+        self.history.pop(id, None)
+        self.created.pop(id, None)
+
+    def _return(self, run: Run, settlement: Settlement) -> None:
         """Let a job wait again, unless somebody cancelled it while it ran."""
-        if lease.job.id in self.cancelling:
-            self._shelve(lease, State.CANCELLED, "", error, failed=cause is Cause.RETRIED, crashed=cause is Cause.CRASHED)
+        if run.lease.job.id in self.cancelling:
+            self._shelve(run, State.CANCELLED, settlement)
         else:
-            self._put_back(lease, cause, after_s, error)
+            self._put_back(run, settlement)
 
-    def _put_back(self, lease: Lease, cause: Cause, after_s: float, error: str = "") -> None:
+    def _put_back(self, run: Run, settlement: Settlement) -> None:
         now = self.clock.now()
-        job = msgspec.structs.replace(lease.job, due_at=now + after_s)
-        self.limited.ended((job.id,))
-        self.history[job.id] = History(
-            lease.run, lease.failures + (cause is Cause.RETRIED), lease.crashes + (cause is Cause.CRASHED), error=error
-        )
-        self._wait(job, now + after_s, now)
+        job = msgspec.structs.replace(run.lease.job, due_at=now + settlement.after_s)
+        self._end(run, settlement, now)
+        self._wait(job, now + settlement.after_s, now)
 
     def _wait(self, job: Job, ready_at: float, now: float) -> None:
         self.waiting[job.id] = job
@@ -355,19 +353,45 @@ class Ledger:
         line.add(1, len(job.payload))
         self._stand(job, ready_at, now)
 
-    def _shelve(self, lease: Lease, state: State, reason: str, error: str, *, failed: bool = False, crashed: bool = False) -> None:
-        self.limited.ended((lease.job.id,))
-        self.shelved[lease.job.id] = Shelved(lease.job, state, self.clock.now())
-        self.cancelling.discard(lease.job.id)
-        self.history[lease.job.id] = History(lease.run, lease.failures + failed, lease.crashes + crashed, reason, error)
+    def _shelve(self, run: Run, state: State, settlement: Settlement) -> None:
+        now = self.clock.now()
+        self.shelved[run.lease.job.id] = Shelved(run.lease.job, state, now)
+        self.cancelling.discard(run.lease.job.id)
+        self._end(run, settlement, now)
 
-    def _crash(self, lease: Lease, terms: Terms) -> None:
-        if lease.job.id in self.cancelling:
-            self._shelve(lease, State.CANCELLED, "", "", crashed=True)
-        elif lease.crashes + 1 >= terms.max_crashes.get(lease.job.handler, terms.settings.max_crashes):
-            self._shelve(lease, State.DEAD, "worker_lost", f"its process died {lease.crashes + 1} times under it", crashed=True)
-        else:
-            self._put_back(lease, Cause.CRASHED, 0.0)
+    def _end(self, run: Run, settlement: Settlement, now: float) -> None:
+        """What a job has behind it when a run of it is over and it is not done."""
+        lease, cause, failed = run.lease, settlement.cause, run.failed
+        self.limited.ended((lease.job.id,))
+        self.progress.pop(lease.job.id, None)
+        self.created[lease.job.id] = run.created_at
+        if cause in FAILURES or cause in CRASHES:
+            failed = failures_kept((*failed, FailedRun(lease.run, now, settlement.error_type, settlement.error)))
+        self.history[lease.job.id] = History(
+            lease.run,
+            lease.failures + (cause in FAILURES),
+            lease.crashes + (cause in CRASHES),
+            settlement.reason,
+            "" if cause in FAILURES or cause in CRASHES else settlement.error,
+            failed,
+            run.started_at,
+            now,
+        )
+
+    def _crash(self, run: Run, terms: Terms) -> bool:
+        """Whether its job is dead because of that."""
+        lease = run.lease
+        cause, crashes = Cause.CRASHED, lease.crashes + 1
+        if lease.job.id not in self.cancelling and crashes >= terms.max_crashes.get(lease.job.handler, terms.settings.max_crashes):
+            cause = Cause.WORKER_LOST
+        settlement = Settlement(lease.job.id, lease.run, cause, error="the process that ran it died", error_type="WorkerLost")
+        if cause is Cause.CRASHED:
+            self._return(run, settlement)
+            return False
+        self._shelve(run, State.DEAD, settlement)
+        why = f"its process died {crashes} times under it"
+        self.history[lease.job.id] = msgspec.structs.replace(self.history[lease.job.id], reason="worker_lost", error=why)
+        return True
 
     def _state_of(self, id: int) -> State | None:
         row = self.find(id)
@@ -394,14 +418,3 @@ class Ledger:
         self.receipts.move_to_end(submission.key)
         while len(self.receipts) > settings.receipts:
             self.receipts.popitem(last=False)
-
-
-def leases_of(holder: Holder) -> Iterator[Lease]:
-    """What a holder holds."""
-    for held in holder.runs.values():
-        for id, one in held.items():
-            yield _lease(id, one)
-
-
-def _lease(id: int, held: Lease | Block) -> Lease:
-    return Lease(held.job(id), 1) if isinstance(held, Block) else held

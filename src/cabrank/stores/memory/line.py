@@ -172,6 +172,11 @@ class Line:
         block = self._block_of(id)
         return None if block is None else block.job(id)
 
+    def created_at(self, id: int) -> float:
+        """When the job of that id was stored, if it stands here among jobs that are alike; else 0."""
+        block = self._block_of(id)
+        return 0.0 if block is None else block.created_at
+
     def withdraw(self, id: int) -> Job | None:
         """Take a job out from among those that it is alike with, if it stands there."""
         block = self._block_of(id)

@@ -6,13 +6,16 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from heapq import nlargest, nsmallest
 
+import msgspec
+
 from cabrank.block import Block, ids_of, queues_of
 from cabrank.job import Job
 from cabrank.settings import MEMORY_BOUND, Overflow, Settings
 from cabrank.states import State
 from cabrank.stores.contract import OVERFLOW, Submission
-from cabrank.stores.memory.ledger import NEW, History, Ledger, Shelved
+from cabrank.stores.memory.ledger import Ledger
 from cabrank.stores.memory.line import Line
+from cabrank.stores.memory.rows import NEW, Shelved
 
 OLDEST = Overflow.DROP_OLDEST
 
@@ -67,6 +70,7 @@ class Drops:
                     line.untake((rest,))
                 elif rest:
                     line.untake_last(rest)
+                self._ledger.created.update(dict.fromkeys(part.ids, part.created_at))
                 return list(part)
             if self._ledger.still_waits(one):
                 return (one,)
@@ -91,7 +95,7 @@ class Drops:
             past = ledger.history.get(job.id, NEW)
             ledger.waiting.pop(job.id, None)
             ledger.shelved[job.id] = Shelved(job, State.EXPIRED, now)
-            ledger.history[job.id] = History(past.run, past.failures, past.crashes, OVERFLOW)
+            ledger.history[job.id] = msgspec.structs.replace(past, reason=OVERFLOW)
             self._size += len(job.payload)
         self._known.extend(jobs)
 
@@ -101,8 +105,7 @@ class Drops:
             self._size -= len(job.payload)
             shelved = self._ledger.shelved.get(job.id)
             if shelved is not None and shelved.job is job:  # nobody has reopened it
-                del self._ledger.shelved[job.id]
-                self._ledger.history.pop(job.id, None)
+                self._ledger.forget(job.id)
 
 
 def _chosen(jobs: Sequence[Job], policy: Overflow, most: int) -> Sequence[Job]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from random import Random
 
 from cabrank.block import Block, Leases, queues_of
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
-from cabrank.job import LAST_PRIORITY, Job, Lease, Settlement
+from cabrank.job import LAST_PRIORITY, Job, Lease, Progress, Settlement
 from cabrank.policy import Limit
 from cabrank.settings import MEMORY_BOUND, Settings
 from cabrank.states import Cause, State, after
 from cabrank.stores.contract import (
     BROWSED,
     NOTHING_RETURNED,
+    REOPENED,
     SUSPECT_CRASHES,
     Admission,
     Arrival,
@@ -25,6 +25,7 @@ from cabrank.stores.contract import (
     JobFilter,
     JobRecord,
     Page,
+    Reopening,
     Returned,
     Standing,
     Submission,
@@ -35,10 +36,11 @@ from cabrank.stores.contract import (
     Want,
 )
 from cabrank.stores.memory import aging, inspector, room
-from cabrank.stores.memory.ledger import NEW, Holder, Ledger
+from cabrank.stores.memory.ledger import Ledger
 from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Line as LimitLine
 from cabrank.stores.memory.overflow import Drops
+from cabrank.stores.memory.rows import NEW, Holder, Run
 
 CAPABILITIES = Capabilities(
     durable=False,
@@ -65,6 +67,8 @@ class MemoryStore:
         self._last: tuple[int, Turn] | None = None
         self._limits: Mapping[str, Limit] = {}
         self._drops = Drops(self.ledger)
+        self._given_up: list[Lease] = []
+        self._now = 0.0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -82,6 +86,7 @@ class MemoryStore:
         self._limits = terms.limits
         self._arrived = asyncio.Event()
         self.holder = self.ledger.register(terms)
+        self._given_up = self.ledger.take_back_expired(terms)
         self.ledger.watchers.append(self._watch)
 
     async def close(self) -> None:
@@ -121,15 +126,26 @@ class MemoryStore:
         settlements: Sequence[Settlement],
         want: Mapping[str, Want],
         returned: Returned = NOTHING_RETURNED,
+        progress: Sequence[Progress] = (),
     ) -> Turn:
         """See `Store.turn`."""
         if self._last is not None and self._last[0] == number:
             return self._last[1]
-        self.ledger.take_back_expired()
-        holder = self._alive()
+        if self._terms is None:
+            raise StoreUnavailable("the store is not open")
+        self._given_up += self.ledger.take_back_expired(self._terms)
+        holder = self._alive(self._terms)
+        if progress:
+            self.ledger.told(progress)
         turn = self._take_turn(holder, new, settlements, returned, want)
-        self._last = (number, turn)
-        if settlements or returned or turn.claimed or (new and any(answer.verdict is Verdict.STORED for answer in turn.admitted)):
+        self._last, self._given_up = (number, turn), []
+        if (
+            settlements
+            or progress
+            or returned
+            or turn.claimed
+            or (new and any(answer.verdict is Verdict.STORED for answer in turn.admitted))
+        ):
             self.ledger.tell(self.holder)
         return turn
 
@@ -144,20 +160,18 @@ class MemoryStore:
         if holder != self.holder and self._arrived is not None:
             self._arrived.set()
 
-    def _alive(self) -> Holder:
+    def _alive(self, terms: Terms) -> Holder:
         """This holder; a new one if it was taken for dead meanwhile, for its jobs are others' now."""
-        if self._terms is None:
-            raise StoreUnavailable("the store is not open")
         if self.holder not in self.ledger.holders:
-            self.holder = self.ledger.register(self._terms)
+            self.holder = self.ledger.register(terms)
         return self.ledger.holders[self.holder]
 
     def _take_turn(
         self, holder: Holder, new: Sequence[Submission], settlements: Sequence[Settlement], returned: Returned, want: Mapping[str, Want]
     ) -> Turn:
         ledger = self.ledger
-        now = ledger.clock.now()
-        lost, cancelled = self._settle(settlements, returned, now) if settlements or returned else ([], [])
+        now = self._now = ledger.clock.now()
+        lost, cancelled = self._settle(settlements, returned, holder.terms) if settlements or returned else ([], [])
         for line in ledger.lines.values():
             line.promote(now)
         ledger.limited.promote(now)
@@ -178,6 +192,7 @@ class MemoryStore:
             next_due_s=self._next_due_s(now, want),
             suspect=self._suspect,
             paused=tuple(ledger.paused),
+            given_up=self._given_up,
         )
 
     def _next_due_s(self, now: float, want: Mapping[str, Want]) -> float | None:
@@ -205,23 +220,25 @@ class MemoryStore:
                 self.ledger.add(submission.jobs, now)
         return admitted
 
-    def _settle(self, settlements: Sequence[Settlement], returned: Returned, now: float) -> tuple[list[Fence], list[Fence]]:
+    def _settle(self, settlements: Sequence[Settlement], returned: Returned, terms: Terms) -> tuple[list[Fence], list[Fence]]:
         """The fences of leases that were lost, and of jobs that were to wait again and had been cancelled."""
         ledger, holder = self.ledger, self.holder
         lost: list[Fence] = []
-        done: list[Sequence[int]] = []
         for run, ids in returned.items():
-            ended, gone = ledger.finish(holder, run, ids)
-            done.append(ended)
+            done, ran, gone = ledger.finish(holder, run, ids)
             lost += [(id, run) for id in gone]
-        kept: list[Settlement] = []
+            if done and ledger.kept is not None:
+                ledger.kept.add(done, ran, {}, terms, self._now)
+        results: dict[int, Settlement] = {}
+        its: list[Run | Block] = []
         cancelled: list[Fence] = []
         for settlement in settlements:
             fence = settlement.id, settlement.run
             if settlement.cause is Cause.RETURNED:
-                ended, _ = ledger.finish(holder, settlement.run, (settlement.id,))
-                if ended:
-                    kept.append(settlement)
+                _, ran, _ = ledger.finish(holder, settlement.run, (settlement.id,))
+                if ran:
+                    results[settlement.id] = settlement
+                    its += ran
                 else:
                     lost.append(fence)
                 continue
@@ -230,8 +247,8 @@ class MemoryStore:
                 lost.append(fence)
             elif was_cancelled:
                 cancelled.append(fence)
-        if ledger.kept is not None and (done or kept):
-            ledger.kept.add(chain.from_iterable(done), kept, now)
+        if its and ledger.kept is not None:
+            ledger.kept.add(list(results), its, results, terms, self._now)
         return lost, cancelled
 
     def _claim_suspect(self, want: Mapping[str, Want], handlers: frozenset[str]) -> list[Lease]:
@@ -239,13 +256,13 @@ class MemoryStore:
         for queue in (queue for queue, its in want.items() if its.alone):
             job = self._next(queue, handlers)
             if isinstance(job, Job) and self._crashes(job) >= SUSPECT_CRASHES:
-                return [self.ledger.lease(job, self.holder)]
+                return [self.ledger.lease(job, self.holder, self._now)]
             if job is not None:
                 self.ledger.lines[queue].untake((job,))
             line = self._line(queue, handlers) if self.ledger.limited else None
             if line is not None and self._crashes(line.head) >= SUSPECT_CRASHES:
                 job = self.ledger.limited.take(line, self._limits, self.ledger.clock.monotonic())
-                return [self.ledger.lease(job, self.holder)]
+                return [self.ledger.lease(job, self.holder, self._now)]
         return []
 
     def _claim(self, queue: str, want: Want, handlers: frozenset[str]) -> list[Lease | Leases]:
@@ -269,7 +286,7 @@ class MemoryStore:
                     break
                 part, free = (free, None) if count == len(free) else (free[:count], free[count:])
                 taken, size = taken + count, size + part.size
-                claimed.append(ledger.lease_block(part, self.holder))
+                claimed.append(ledger.lease_block(part, self.holder, self._now))
                 continue
             job = line.head if line is not None and limited else free
             if not isinstance(job, Job):
@@ -284,7 +301,7 @@ class MemoryStore:
             else:
                 free = None
             taken += 1
-            claimed.append(ledger.lease(job, self.holder))
+            claimed.append(ledger.lease(job, self.holder, self._now))
         if free is not None:
             ledger.lines[queue].untake((free,))
         return claimed
@@ -362,6 +379,10 @@ class MemoryStore:
     async def handlers(self) -> Collection[str]:
         """See `Inspector.handlers`."""
         return frozenset[str]().union(*(holder.terms.handlers for holder in self.ledger.holders.values()))
+
+    async def reopen_all(self, which: JobFilter, *, after: int = 0, limit: int = REOPENED) -> Reopening:
+        """See `Inspector.reopen_all`."""
+        return inspector.reopen_all(self.ledger, which, after, limit)
 
     async def pause(self, queue: str) -> None:
         """See `Inspector.pause`."""

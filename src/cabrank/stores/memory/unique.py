@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cabrank.job import UNIQUE_OVER, Conflict, Job
-from cabrank.states import State
+from cabrank.states import UNFINISHED, State
 from cabrank.stores.contract import STORED, Admission, Submission, Verdict
 
 
@@ -46,6 +46,17 @@ class Uniques:
             self._replace(replaced)
         self._ids[job.handler, job.unique] = [*self._standing(job), job.id]
         return STORED if replaced is None else Admission(Verdict.STORED, replaced=replaced)
+
+    def take_again(self, job: Job) -> int | None:
+        """A job is to be reopened: the unfinished one that has its key, if one has; else the key is its own again."""
+        if not job.unique:
+            return None
+        others = [id for id in self._standing(job) if id != job.id]
+        unfinished = [id for id in others if self._state_of(id) in UNFINISHED]
+        if unfinished:
+            return unfinished[-1]
+        self._ids[job.handler, job.unique] = [*others, job.id]
+        return None
 
     def prune(self) -> None:
         """Forget the keys of jobs that are gone."""

@@ -10,8 +10,10 @@ from typing import Any
 import apsw
 import msgspec
 
+from cabrank.job import FailedRun, Progress
 from cabrank.states import State
 from cabrank.stores.contract import JobFilter, JobRecord, Page
+from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.schema import SHELF_OF, STATE_OF, Phase
 
@@ -50,11 +52,12 @@ def _shelved(connection: apsw.Connection, which: JobFilter, phase: Phase, after:
 
 
 def _done(connection: apsw.Connection, which: JobFilter, after: int, limit: int) -> Page:
-    if which.queue or which.handler:
-        return Page(records=(), after=None)
-    found = ((id, at) for at, packed in _all(connection, sql.BROWSE_DONE, (after,)) for id in array("q", packed) if id > after)
+    rows = _all(connection, past_sql.BROWSE_DONE, (after, which.queue, which.handler))
+    found = ((id, at, handler, queue) for at, handler, queue, packed in rows for id in array("q", packed) if id > after)
     chosen = nsmallest(limit + 1, found)
-    records = [JobRecord(id=id, handler="", queue="", state=State.DONE, run=0, changed_at=at) for id, at in chosen[:limit]]
+    records = [
+        JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=0, changed_at=at) for id, at, handler, queue in chosen[:limit]
+    ]
     return Page(records=records, after=records[-1].id if len(chosen) > limit else None)
 
 
@@ -93,8 +96,10 @@ def record_of(
     reason: str,
     error: str,
     cancelling: int,
+    failed_runs: str = "[]",
+    progress: str | None = None,
 ) -> JobRecord:
-    """A row of `RECORD` as the contract has it."""
+    """A row of `RECORD` as the contract has it, and of `FIND`, which knows more."""
     return JobRecord(
         id=id,
         handler=handler,
@@ -112,4 +117,6 @@ def record_of(
         reason=reason,
         error=error,
         cancelling=bool(cancelling),
+        failed_runs=msgspec.json.decode(failed_runs, type=tuple[FailedRun, ...]),
+        progress=None if progress is None else msgspec.json.decode(progress, type=Progress),
     )

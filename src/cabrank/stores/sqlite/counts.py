@@ -37,6 +37,8 @@ class Opening(msgspec.Struct):
     turn: int | None
     later_at: float | None
     cancelling: bool
+    progress: bool
+    """Whether a job that runs may have told how far it is."""
     lines: Lines | None
     """None where no job has a limit."""
     queues: dict[int, Waiting]
@@ -59,12 +61,13 @@ class Opening(msgspec.Struct):
 def look(connection: apsw.Connection, holder: int, lines: Lines) -> Opening:
     """What there is, in one statement."""
     row: Any = connection.execute(sql.LOOK, (holder,)).get
-    turn, later_at, cancelling, limits, queues = row
+    turn, later_at, cancelling, limits, progress, queues = row
     counts = msgspec.json.decode(queues, type=list[tuple[int, int, int, int, int]])
     return Opening(
         turn,
         later_at,
         bool(cancelling),
+        bool(progress),
         lines if limits else None,
         {
             number: Waiting(jobs, size, bool(ready), paused=bool(paused), written=(jobs, size))

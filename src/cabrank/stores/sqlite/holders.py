@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
 
 from cabrank.errors import StoreUnusable
+from cabrank.job import Job, Lease
 from cabrank.stores.contract import Terms
+from cabrank.stores.sqlite import past
+from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.locks import FileLock, is_held
@@ -60,6 +63,13 @@ def _written(path: Path) -> Collection[str]:
         return ()
 
 
+class Gone(NamedTuple):
+    """Holders that were found dead or silent: how many, and the last runs of those of their jobs that are dead now."""
+
+    holders: int
+    given_up: list[Lease]
+
+
 class Holders:
     """This process's own row, and the look at those of others. All methods run inside a transaction of the writer."""
 
@@ -96,6 +106,7 @@ class Holders:
         self._lines.give_back(self.id)
         self._end_cancelled(self.id, crashed=0)
         self._put_back(self.id, now, crashed=0)
+        self._connection.execute(past_sql.FORGET_OLD_PROGRESS)
         self._connection.execute(sql.LEAVE, (self.id,))
 
     def close(self) -> None:
@@ -105,17 +116,21 @@ class Holders:
             self._life.close()
             self._life = None
 
-    def take_back(self, now: float) -> int:
-        """Make the jobs of holders that are dead or silent ready again, one crash more behind them. How many holders there were."""
+    def take_back(self, now: float) -> Gone:
+        """Make the jobs of holders that are dead or silent ready again, one crash more behind them."""
         others: list[Any] = self._connection.execute(sql.OTHERS, (self.id,)).fetchall()
         gone = [holder for holder, booted, expires_at in others if self._is_gone(holder, booted, expires_at)]
+        given_up: list[Lease] = []
         for holder in gone:
             self._lines.give_back(holder)
+            past.crash(self._connection, holder, now)
             self._end_cancelled(holder, crashed=1)
-            self._give_up_crashing(holder, now)
+            given_up += self._give_up_crashing(holder, now)
             self._put_back(holder, now, crashed=1)
             self._connection.execute(sql.LEAVE, (holder,))
-        return len(gone)
+        if gone:
+            self._connection.execute(past_sql.FORGET_OLD_PROGRESS)
+        return Gone(len(gone), given_up)
 
     def _is_gone(self, holder: int, booted: str, expires_at: float) -> bool:
         if booted != self._boot or expires_at <= time.monotonic():
@@ -135,11 +150,16 @@ class Holders:
         self._connection.execute(sql.END_CANCELLED, (crashed, holder))
         self._connection.execute(sql.FORGET_ENDED_CANCELLING)
 
-    def _give_up_crashing(self, holder: int, now: float) -> None:
-        """Jobs whose processes died too often are dead."""
-        why, what = sql.crashed_out(self._limit())
+    def _give_up_crashing(self, holder: int, now: float) -> list[Lease]:
+        """Jobs whose processes died too often are dead. Their last runs."""
+        which, why, what = sql.crashed_out(self._limit())
+        rows: list[Any] = self._connection.execute(which, (holder,)).fetchall()
         self._connection.execute(why, (holder, now))
         self._connection.execute(what, (holder,))
+        return [
+            Lease(Job(id, handler, queue, payload, None, None, priority, due_at, deadline_at), run, failures, crashes)
+            for id, handler, queue, payload, priority, due_at, deadline_at, run, failures, crashes in rows
+        ]
 
     def _limit(self) -> str:
         """The crashes that a job may have, as SQL."""

@@ -9,7 +9,6 @@ from typing import Any
 import apsw
 
 from cabrank.policy import Limit
-from cabrank.states import State
 from cabrank.stores.contract import JobFilter, JobRecord, Page, Standing, Tally
 from cabrank.stores.sqlite import kept, packed
 from cabrank.stores.sqlite import limit_statements as limit_sql
@@ -37,10 +36,8 @@ class Reader:
             return {}
         rows: list[Any] = self._connection.execute(sql.FIND, (packed.ids(ids),)).fetchall()
         records = {row[0]: record_of(*row) for row in rows}
-        for id in ids:
-            if id not in records and (found := kept.find(self._connection, id)) is not None:
-                at, run, result = found
-                records[id] = JobRecord(id=id, handler="", queue="", state=State.DONE, run=run, changed_at=at, result=result)
+        if len(records) < len(ids):
+            records.update(kept.find(self._connection, [id for id in ids if id not in records]))
         return records
 
     def browse(self, which: JobFilter, after: int, limit: int) -> Page:

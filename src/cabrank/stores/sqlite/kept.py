@@ -1,46 +1,130 @@
-"""Finished jobs that can still be asked for: one compact row a turn, their ids as packed 64-bit numbers."""
+"""Finished jobs that can still be asked for: one compact row a turn and handler, their ids as packed 64-bit numbers."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
+from typing import Any
 
 import apsw
 import msgspec
 
-from cabrank.job import Settlement
+from cabrank.job import FailedRun, Settlement
 from cabrank.settings import Settings
-from cabrank.stores.contract import Returned
-from cabrank.stores.sqlite import statements as sql
+from cabrank.states import State
+from cabrank.stores.contract import FINISHED_ERRORS, JobRecord, Returned
+from cabrank.stores.sqlite import packed, past
+from cabrank.stores.sqlite import past_statements as sql
 
 _id = attrgetter("id")
-_Results = list[tuple[int, int, msgspec.Raw]]  # id, run, result
+ONE_BY_ONE = 4  # ids that are looked up each by itself; for more, all rows are read that lie between the least and the greatest
 
 
-def add(connection: apsw.Connection, settlements: Sequence[Settlement], returned: Returned, now: float) -> None:
-    """Keep what returned in one turn: with a result, if there was one, and None."""
+class Keeping(msgspec.Struct, frozen=True):
+    """How long finished jobs are kept: `else_s` seconds, but for those of handlers (by number) that say it themselves."""
+
+    by_handler: Mapping[int, float]
+    else_s: float
+
+    def until(self, handler: int, now: float) -> float:
+        """The moment up to which a job that ends now can be asked for."""
+        return now + self.by_handler.get(handler, self.else_s)
+
+
+class _Result(msgspec.Struct, array_like=True):
+    """What is kept of a job beside its id, if anything is."""
+
+    id: int
+    run: int
+    result: msgspec.Raw
+    failed: list[FailedRun] = []
+    has_result: bool = True
+
+
+_decode = msgspec.json.Decoder(list[_Result]).decode
+
+
+def add(connection: apsw.Connection, settlements: Sequence[Settlement], returned: Returned, keeping: Keeping, now: float) -> None:
+    """Keep what returned in one turn: with a result, if there was one, and None. The rows of the jobs are still there."""
     ids = array("q", chain(map(_id, settlements), *returned.values()))
-    results = [(s.id, s.run, msgspec.Raw(s.result)) for s in settlements if s.result is not None]
-    packed = msgspec.json.encode(results) if results else None
-    connection.execute(
-        sql.KEEP_DONE,
-        (now, min(ids), max(ids), len(ids), ids.tobytes(), packed, len(packed or b"")),
-    )
+    failed = _failed_runs(connection, settlements, returned)
+    results = {s.id: _entry(s.id, s.run, s.result, failed) for s in settlements if s.result is not None or s.id in failed}
+    results.update({id: _entry(id, run, None, failed) for run, its in returned.items() for id in its if id in failed} if failed else ())
+    for handler, queue, its in _by_handler(connection, ids):
+        own = results if its is ids else {id: results[id] for id in its if id in results}
+        text = msgspec.json.encode(list(own.values())) if own else None
+        until = keeping.until(handler, now)
+        values = (now, until, handler, queue, min(its), max(its), len(its), its.tobytes(), text, len(text or b""))
+        connection.execute(sql.KEEP_DONE, values)
 
 
-def find(connection: apsw.Connection, id: int) -> tuple[float, int, bytes | None] | None:
-    """When a job finished, in which run (0 where that is not kept), and its result; None if it is not kept."""
-    candidates = connection.execute(sql.FIND_DONE, (id,))
-    for at, packed, results in candidates:
-        if id in array("q", packed):
-            decoded = msgspec.json.decode(results, type=_Results) if results else []
-            return next(((at, run, bytes(raw)) for number, run, raw in decoded if number == id), (at, 0, None))
-    return None
+def find(connection: apsw.Connection, ids: Collection[int]) -> dict[int, JobRecord]:
+    """Those of these jobs that are kept. Cost: for more than a few, a look at all that are kept between the least and the greatest."""
+    wanted = set(ids)
+    spans = [(id, id) for id in wanted] if len(wanted) <= ONE_BY_ONE else [(min(wanted), max(wanted))]
+    found: dict[int, JobRecord] = {}
+    for span in spans:
+        for at, handler, queue, numbers, text in connection.execute(sql.FIND_DONE, span):
+            here = wanted.intersection(array("q", numbers))
+            if not here:
+                continue
+            wanted -= here
+            results = {one.id: one for one in _decode(text) if one.id in here} if text else {}
+            found.update((id, _record(id, at, handler, queue, results.get(id))) for id in here)
+            if not wanted:
+                return found
+    return found
 
 
 def prune(connection: apsw.Connection, settings: Settings, now: float) -> None:
     """Forget the oldest beyond the bounds of age, number and bytes."""
-    connection.execute(sql.OLD_DONE, (now - settings.keep_done_s,))
+    connection.execute(sql.OLD_DONE, (now,))
     connection.execute(sql.EXCESS_DONE, (settings.keep_done_jobs, settings.keep_done_bytes))
+
+
+def _record(id: int, at: float, handler: str, queue: str, kept: _Result | None) -> JobRecord:
+    record = JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=0 if kept is None else kept.run, changed_at=at)
+    if kept is None:
+        return record
+    failures = sum(one.error_type != "WorkerLost" for one in kept.failed)
+    return msgspec.structs.replace(
+        record,
+        failures=failures,
+        crashes=len(kept.failed) - failures,
+        failed_runs=kept.failed,
+        result=bytes(kept.result) if kept.has_result else None,
+    )
+
+
+def _failed_runs(connection: apsw.Connection, settlements: Sequence[Settlement], returned: Returned) -> Mapping[int, list[FailedRun]]:
+    again = [s.id for s in settlements if s.run > 1] + [id for run, its in returned.items() if run > 1 for id in its]
+    if not again:
+        return {}
+    failed = past.failed_runs(connection, again)
+    size = sum(len(one.error) for runs in failed.values() for one in runs)
+    return failed if size <= FINISHED_ERRORS else {}
+
+
+def _entry(id: int, run: int, result: bytes | None, failed: Mapping[int, list[FailedRun]]) -> list[object]:
+    its = failed.get(id) if failed else None
+    entry: list[object] = [id, run, msgspec.Raw(b"null" if result is None else result)]
+    return [*entry, its, result is not None] if its else entry
+
+
+def _by_handler(connection: apsw.Connection, ids: array[int]) -> Iterator[tuple[int, int, array[int]]]:
+    """The jobs by their handlers and queues. Of those whose leases are lost some may be missing."""
+    least, greatest, first, last = _row(connection, sql.HANDLERS_OF, ids)
+    if least is None:
+        return
+    if (least, first) == (greatest, last):
+        yield least, first, ids
+        return
+    rows: list[Any] = connection.execute(sql.BY_HANDLER, (packed.ids(ids),)).fetchall()
+    for handler, queue, its in rows:
+        yield handler, queue, array("q", msgspec.json.decode(its, type=list[int]))
+
+
+def _row(connection: apsw.Connection, statement: str, ids: array[int]) -> Any:
+    return connection.execute(statement, (packed.ids(ids),)).get

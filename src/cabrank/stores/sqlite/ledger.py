@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import apsw
 
@@ -16,6 +16,7 @@ from cabrank.job import Lease
 from cabrank.settings import Durability, Overflow
 from cabrank.stores.contract import ID_BLOCK, Admission, Arrival, Submission, Terms, Turn, Verdict, Want
 from cabrank.stores.sqlite import counts, kept, overflow, settle, ticks
+from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.admit import Admitter
 from cabrank.stores.sqlite.bell import agreed_folder
@@ -26,9 +27,12 @@ from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.locks import TurnLock, is_held
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.news import next_due_s, what_is_new
+from cabrank.stores.sqlite.people import Change
 from cabrank.stores.sqlite.room import Space
 from cabrank.stores.sqlite.schema import damaged, open_writer
 from cabrank.stores.sqlite.settle import Ended
+
+T = TypeVar("T")
 
 FOREIGN = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.ReadOnlyError, apsw.ProtocolError)
 
@@ -58,7 +62,7 @@ class Ledger:
             self._holders = Holders(self._connection, self._folder, terms, self._handlers, self._lines)
             with self._transaction():
                 self._holders.register()
-                self._holders.take_back(clock.now())
+                self._given_up = self._holders.take_back(clock.now()).given_up  # told with the next turn
                 self._prune()
                 self.bell_folder = agreed_folder(self._connection)
             self._holders.tidy()
@@ -111,14 +115,13 @@ class Ledger:
         with self._held():
             done = self._done_after_all(number)
             turn = self._take(number, new, ended, want) if done is None else done
-        self._last, self._unsure = (number, turn), None
+        self._last, self._unsure, self._given_up = (number, turn), None, []
         return turn
 
-    def change(self, work: str, id: int) -> int:
-        """Do one of the things that people do with a job; how many rows changed."""
-        statements = {"cancel": self._cancel, "reopen": self._reopen}
+    def change(self, work: Callable[[Change], T]) -> T:
+        """Do one of the things that people do with jobs."""
         with self._held(), self._transaction():
-            return statements[work](id)
+            return work(Change(self._connection, self._lines, self.prefix, self._clock.now()))
 
     def purge(self, ids: Collection[int]) -> int:
         """See `Inspector.purge`."""
@@ -169,13 +172,13 @@ class Ledger:
     def _do(self, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want], lost: Sequence[tuple[int, int]]) -> Turn:
         connection, now = self._connection, self._clock.now()
         self._lines.begin()
-        self._sweep(now)
+        given_up = [*self._given_up, *self._sweep(now)]
         opening = counts.look(connection, self._holders.id, self._lines)
         opening.now = now
         if opening.turn is None:  # taken for dead meanwhile: its jobs are others' now
             self._holders.register()
             self._swept = True
-        cancelled = settle.record(connection, ended, opening, now) if ended else []
+        cancelled = settle.record(connection, ended, opening, self._keeping, now) if ended else []
         promote(connection, opening, now)
         paused = [self._queues.name(number) for number, waiting in opening.queues.items() if waiting.paused]
         if paused:
@@ -197,6 +200,7 @@ class Ledger:
             next_due_s=next_due_s(opening, now, want),
             suspect=opening.suspect,
             paused=paused,
+            given_up=given_up,
         )
 
     def _admit_and_claim(
@@ -251,15 +255,19 @@ class Ledger:
         rows: list[Any] = self._connection.execute(sql.CANCELS, (self._holders.id,)).fetchall()
         return rows
 
-    def _sweep(self, now: float) -> None:
+    def _sweep(self, now: float) -> Sequence[Lease]:
+        """Look for holders that are gone, if it is time for that: the last runs of jobs that were given up."""
         self._swept = False
-        if self._clock.monotonic() >= self._sweep_at:
-            self._sweep_at = self._clock.monotonic() + self._terms.settings.sweep_s
-            self._swept = self._holders.take_back(now) > 0
-            if self._clock.monotonic() >= self._prune_at:
-                self._lines.refresh()
-                self._prune_at = self._clock.monotonic() + PRUNE_S
-                self._swept = self._prune() > 0 or self._swept
+        if self._clock.monotonic() < self._sweep_at:
+            return ()
+        self._sweep_at = self._clock.monotonic() + self._terms.settings.sweep_s
+        gone = self._holders.take_back(now)
+        self._swept = gone.holders > 0
+        if self._clock.monotonic() >= self._prune_at:
+            self._lines.refresh()
+            self._prune_at = self._clock.monotonic() + PRUNE_S
+            self._swept = self._prune() > 0 or self._swept
+        return gone.given_up
 
     def _prune(self) -> int:
         now, settings, before = self._clock.now(), self._terms.settings, self._connection.total_changes()
@@ -267,30 +275,11 @@ class Ledger:
         overflow.prune(self._connection, settings)
         self._connection.execute(sql.OLD_RECEIPTS, (now,))
         self._connection.execute(sql.EXCESS_RECEIPTS, (settings.receipts,))
+        self._connection.execute(past_sql.OLD_FAILURES, (now - settings.keep_dead_s,))
         self._connection.execute(sql.OLD_SHELVED, (now - settings.keep_dead_s,))
         self._connection.execute(sql.OLD_NOTES, (now - settings.keep_dead_s,))
         self._lines.prune()
         return self._connection.total_changes() - before
-
-    # ----------------------------------------------------------------------------------------------------------- people
-
-    def _cancel(self, id: int) -> int:
-        self._connection.execute(sql.COUNT_OUT, (id,))
-        self._connection.execute(sql.CANCEL_WAITING, (id,))
-        if self._connection.changes():
-            self._connection.execute(sql.NOTE, (id, self._clock.now()))
-            return 1
-        self._connection.execute(sql.CANCEL_RUNNING, (id,))
-        return int(str(self._connection.execute(sql.IS_RUNNING, (id,)).get))
-
-    def _reopen(self, id: int) -> int:
-        self._connection.execute(sql.COUNT_IN, (id,))
-        self._connection.execute(sql.REOPEN, (id, self._clock.now()))
-        reopened = self._connection.changes()
-        self._lines.reopen(id)
-        if reopened:
-            self._connection.execute(sql.FORGET_NOTE, (id,))
-        return reopened
 
     # ------------------------------------------------------------------------------------------------------- connection
 
@@ -303,6 +292,8 @@ class Ledger:
         )
         with self._transaction():
             self._lines.declare(boot())
+            own = {self._handlers.number(name): keep_s for name, keep_s in self._terms.keep_done_s.items()}
+            self._keeping = kept.Keeping(own, self._terms.settings.keep_done_s)
             self._claimer = Claimer(self._connection, handlers=self._handlers, terms=self._terms, lines=self._lines)
 
     def _is_shared(self) -> bool:

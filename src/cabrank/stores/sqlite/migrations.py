@@ -84,12 +84,28 @@ create index job_unique on job (handler, unique_key) where unique_key is not nul
 
 _SCHEDULES = "create table schedule (name text primary key, spec text not null, tick_at real not null) without rowid"
 
+_PAST = """
+create table failure (
+    id integer primary key, job integer not null, run integer not null, at real not null, error_type text not null, error text not null
+);
+create index failure_of on failure (job, run);
+create table progress (id integer primary key, run integer not null, at real not null, fraction real not null, note text not null);
+alter table done add column handler integer;
+alter table done add column queue integer;
+alter table done add column until real not null default 0;
+update done set until = at + 3600;
+insert into failure (job, run, at, error_type, error)
+    select job.id, run, note.at, '', note.error from note join job on job.id = note.id where note.error <> '' and phase <> 6;
+update note set error = '' where id in (select id from job where phase <> 6);
+"""
+
 STEPS = (
     Step(1, _FIRST),
     Step(2, _LIMITS),
     Step(3, _MARKS),
     Step(4, "alter table queue add column paused integer not null default 0"),
     Step(5, _SCHEDULES),
+    Step(6, _PAST),
 )
 VERSION = STEPS[-1].version
 

@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 import apsw
 import msgspec
 
-from cabrank.job import Settlement, parted
-from cabrank.states import Cause, State, after
+from cabrank.job import Progress, Settlement, parted
+from cabrank.states import CRASHES, FAILURES, State, after
 from cabrank.stores.contract import Returned
-from cabrank.stores.sqlite import kept, packed
+from cabrank.stores.sqlite import kept, packed, past
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.schema import SHELF_OF, Phase
@@ -50,14 +50,15 @@ class _Note(msgspec.Struct, array_like=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """What a turn records: settlements, and apart from them the runs that returned None."""
+    """What a turn records: settlements, apart from them the runs that returned None, and how far those are that go on."""
 
     settlements: Sequence[Settlement]
     returned: Returned
+    progress: Sequence[Progress] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything."""
-        return bool(self.settlements or self.returned)
+        return bool(self.settlements or self.returned or self.progress)
 
     @property
     def fences(self) -> list[tuple[int, int]]:
@@ -77,23 +78,23 @@ def sort_out(connection: apsw.Connection, ended: Ended) -> tuple[Ended, list[tup
         returned.setdefault(run, []).append(id)
         settlements.pop((id, run), None)
     standing = [settlement for fence, settlement in settlements.items() if fence in running]
-    return Ended(standing, returned), [fence for fence in fences if fence not in running]
+    return Ended(standing, returned, ended.progress), [fence for fence in fences if fence not in running]
 
 
-def record(connection: apsw.Connection, ended: Ended, opening: Opening, now: float) -> list[tuple[int, int]]:
+def record(connection: apsw.Connection, ended: Ended, opening: Opening, keeping: kept.Keeping, now: float) -> list[tuple[int, int]]:
     """Record all that ended. What comes back are the (id, run) of those that would wait again but had been cancelled.
 
     Raises:
         LeaseLost: one of them changed nothing; roll back.
     """
-    ids = [id for id, _ in ended.fences] if opening.cancelling or opening.lines is not None else []
+    ids = [id for id, _ in ended.fences] if opening.cancelling or opening.progress or opening.lines is not None else []
     if opening.lines is not None:
         opening.lines.free(ids)
     cancelling = _cancelling(connection, ids) if opening.cancelling else frozenset[int]()
     kept_results, others = parted(ended.settlements)
     if kept_results or ended.returned:
+        kept.add(connection, kept_results, ended.returned, keeping, now)
         _finish(connection, kept_results, ended.returned)
-        kept.add(connection, kept_results, ended.returned, now)
     waits = [s for s in others if after(State.RUNNING, s.cause) is State.WAITING]
     back = [s for s in waits if s.id not in cancelling]
     shelved = [s for s in others if after(State.RUNNING, s.cause) is not State.WAITING or s.id in cancelling]
@@ -101,7 +102,12 @@ def record(connection: apsw.Connection, ended: Ended, opening: Opening, now: flo
         _put_back(connection, back, opening, now)
     if shelved:
         _shelve(connection, shelved)
-    _annotate(connection, [*(s for s in back if s.error or s.reason), *shelved], now)
+    past.fail(connection, others, now)
+    _annotate(connection, [*(s for s in back if s.reason), *shelved], now)
+    if opening.progress:
+        past.forget_progress(connection, ids)
+    if ended.progress:
+        past.tell(connection, ended.progress)
     if not cancelling:
         return []
     connection.execute(sql.FORGET_CANCELLING, (packed.ids(cancelling),))
@@ -117,6 +123,7 @@ def _finish(connection: apsw.Connection, with_results: Sequence[Settlement], ret
         _all_changed(connection, len(ids))
         if run > 1:
             connection.execute(sql.FORGET_NOTES, (packed.ids(ids),))
+            past.forget(connection, ids)
 
 
 def purge(connection: apsw.Connection, ids: Collection[int]) -> int:
@@ -124,6 +131,7 @@ def purge(connection: apsw.Connection, ids: Collection[int]) -> int:
     connection.execute(sql.PURGE, (packed.ids(ids),))
     purged = connection.changes()
     connection.execute(sql.FORGET_PURGED_NOTES, (packed.ids(ids),))
+    past.forget_purged(connection, ids)
     return purged
 
 
@@ -134,8 +142,8 @@ def _put_back(connection: apsw.Connection, back: Sequence[Settlement], opening: 
             s.run,
             now + s.after_s,
             Phase.LATER if s.after_s > 0 else Phase.READY,
-            s.cause is Cause.RETRIED,
-            s.cause is Cause.CRASHED,
+            s.cause in FAILURES,
+            s.cause in CRASHES,
         )
         for s in back
     ]
@@ -166,8 +174,8 @@ def _shelve(connection: apsw.Connection, shelved: Sequence[Settlement]) -> None:
             s.id,
             s.run,
             SHELF_OF.get(after(State.RUNNING, s.cause), Phase.CANCELLED),
-            s.cause in (Cause.GAVE_UP, Cause.RETRIED),
-            s.cause in (Cause.WORKER_LOST, Cause.CRASHED),
+            s.cause in FAILURES,
+            s.cause in CRASHES,
         )
         for s in shelved
     ]
@@ -182,7 +190,7 @@ def _annotate(connection: apsw.Connection, settlements: Sequence[Settlement], no
     if settlements:
         connection.execute(
             sql.ANNOTATE,
-            (now, packed.rows([_Note(s.id, s.reason, s.error) for s in settlements])),
+            (now, packed.rows([_Note(s.id, s.reason, "" if s.cause in past.FAILED else s.error) for s in settlements])),
         )
 
 

@@ -17,13 +17,15 @@ GETS_READY = f"iif(allowance is null, {READY}, {IN_LINE})"
 
 # ---------------------------------------------------------------------------------------------------------------- the turn
 
-# (holder) → its last turn, when a job is due next, whether somebody cancelled, whether there are limits,
+# (holder) → its last turn, when a job is due next, whether somebody cancelled, whether there are limits, whether somebody told how
+# far it is,
 # [[queue, waiting, bytes, is one ready, is it paused], …]
 LOOK = f"""
 select (select turn from holder where id = ?1),
        (select min(due_at) from job where phase = {LATER}),
        exists(select 1 from cancelling),
        exists(select 1 from allowance),
+       exists(select 1 from progress),
        (select json_group_array(json_array(id, waiting, waiting_bytes,
            waiting > 0 and exists(select 1 from job where phase = {READY} and queue = queue.id), paused)) from queue)
 """
@@ -121,7 +123,6 @@ CANCELS = f"select id, run from cancelling natural join job where phase = {RUNNI
 
 STILL_RUNNING = f"select json_group_array(json_array(id, run)) from job where phase = {RUNNING} and id in carray(?)"
 FINISH = f"delete from job where id in carray(?) and run = ? and phase = {RUNNING}"
-KEEP_DONE = "insert into done (at, first, last, jobs, ids, results, size) values (?, ?, ?, ?, ?, ?, ?)"
 # [[id, run, due, phase, failures to add, crashes to add], …] as JSON
 PUT_BACK = f"""
 update job set phase = iif(v.phase = {READY}, {GETS_READY}, v.phase), due_at = v.due_at,
@@ -158,10 +159,17 @@ HOLDERS = "select id from holder"
 OTHERS = "select id, boot, expires_at from holder where id <> ?"
 
 
-def crashed_out(limit: str) -> tuple[str, str]:
-    """Jobs of a dead holder that are given up: (holder, now) why, and (holder) that they are. `limit` is the crashes allowed, as SQL."""
+def crashed_out(limit: str) -> tuple[str, str, str]:
+    """Jobs of a dead holder that are given up: (holder) which, (holder, now) why, and (holder) that they are.
+
+    `limit` is the crashes allowed, as SQL.
+    """
     those = f"phase = {RUNNING} and holder = ?1 and crashes + 1 >= {limit}"
     return (
+        f"""
+        select job.id, handler.name, queue.name, payload, priority, due_at, deadline_at, run, failures, crashes + 1
+        from job join handler on handler.id = handler join queue on queue.id = queue where {those}
+        """,
         f"""
         insert or replace into note
         select id, ?2, 'worker_lost', 'its process died ' || (crashes + 1) || ' times under it' from job where {those}
@@ -187,13 +195,6 @@ where phase = {RUNNING} and holder = ?3
 
 # ----------------------------------------------------------------------------------------------------------------- pruning
 
-OLD_DONE = "delete from done where at < ?"
-EXCESS_DONE = """
-delete from done where id <= (
-    select id from (select id, sum(jobs) over newest as jobs, sum(size) over newest as size from done window newest as (order by id desc))
-    where jobs > ? or size > ? order by id desc limit 1
-)
-"""
 OLD_RECEIPTS = "delete from receipt where until < ?"
 EXCESS_RECEIPTS = "delete from receipt where key in (select key from receipt order by until desc limit -1 offset ?)"
 OLD_SHELVED = f"delete from job where phase in ({DEAD}, {CANCELLED}, {EXPIRED}) and id in (select id from note where at < ?)"
@@ -229,11 +230,16 @@ PAUSE = "update queue set paused = ? where id = ?"
 RECORD = """
 select job.id, handler.name, queue.name, phase, run, failures, crashes, priority, due_at,
        created_at, started_at, max(created_at, started_at, changed_at, coalesce(note.at, 0)),
-       coalesce(tags, '[]'), coalesce(note.reason, ''), coalesce(note.error, ''),
+       coalesce(tags, '[]'), coalesce(note.reason, ''),
+       coalesce(nullif(note.error, ''), (select error from failure where failure.job = job.id order by run desc limit 1), ''),
        exists(select 1 from cancelling where cancelling.id = job.id)
 """
 KNOWN = "cross join handler on handler.id = job.handler cross join queue on queue.id = job.queue left join note on note.id = job.id"
-FIND = f"{RECORD} from job {KNOWN} where job.id in carray(?)"
+FIND = f"""
+{RECORD}, (select json_group_array(json_array(run, at, error_type, error) order by run) from failure where failure.job = job.id),
+    (select json_array(id, run, at, fraction, note) from progress where progress.id = job.id and progress.run = job.run)
+from job {KNOWN} where job.id in carray(?)
+"""
 
 # (after, rows to look at) → how many there are, the last id of them. A page is then chosen among those.
 LOOK_AT_ALL = "select count(*), coalesce(max(id), 0) from (select id from job where id > ?1 order by id limit ?2)"
@@ -255,10 +261,10 @@ BROWSE_SHELF = f"""
 {RECORD} from job indexed by job_shelved {KNOWN}
 where phase >= {DEAD} and phase = ?3 and job.queue = ?4 and job.id > ?1 and job.id <= ?6 and (?5 = '' or handler.name = ?5) {_IN_ORDER}
 """
-BROWSE_DONE = "select at, ids from done where last > ?"
 QUEUES = "select id, name from queue"
 FIND_DONE = "select at, ids, results from done where last >= ?1 and first <= ?1"
 # (queue, most, now, priority): those that have become due since the last turn are ready too
+# (queue, most, now): those that have become due since the last turn are ready too
 COUNT_READY = f"""
 select count(*) from (
     select 1 from (select id from queue where name = ?1) as wanted join job on job.queue = wanted.id

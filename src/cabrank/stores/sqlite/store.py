@@ -16,16 +16,18 @@ import msgspec
 
 from cabrank.clock import Clock
 from cabrank.errors import NotEntered, StoreUnavailable, StoreUnusable, UsedAfterFork
-from cabrank.job import LAST_PRIORITY, Settlement
+from cabrank.job import LAST_PRIORITY, Progress, Settlement
 from cabrank.settings import STORE_BOUND, Durability
 from cabrank.stores.contract import (
     BROWSED,
     NOTHING_RETURNED,
+    REOPENED,
     Arrival,
     Capabilities,
     JobFilter,
     JobRecord,
     Page,
+    Reopening,
     Returned,
     Standing,
     Submission,
@@ -38,6 +40,7 @@ from cabrank.stores.sqlite.bell import Bell, ended, together
 from cabrank.stores.sqlite.inspector import Reader
 from cabrank.stores.sqlite.ledger import Ledger
 from cabrank.stores.sqlite.locks import WAIT_S
+from cabrank.stores.sqlite.people import Change
 from cabrank.stores.sqlite.settle import Ended
 from cabrank.stores.sqlite.writer import Writer
 
@@ -152,10 +155,11 @@ class SqliteStore:
         settlements: Sequence[Settlement],
         want: Mapping[str, Want],
         returned: Returned = NOTHING_RETURNED,
+        progress: Sequence[Progress] = (),
     ) -> Turn:
         """See `Store.turn`."""
         ledger = self._opened()
-        came = Ended(settlements, returned)
+        came = Ended(settlements, returned, progress)
         turn, news = await self._do(lambda: (ledger.turn(number, new, came, want), ledger.news))
         gone = turn.dropped or any(map(_replaced, turn.admitted))
         if self._bell is not None and (came or news.work or gone) and not self._bell.alone:
@@ -197,11 +201,24 @@ class SqliteStore:
 
     async def cancel(self, id: int) -> bool:
         """See `Inspector.cancel`."""
-        return await self._change("cancel", id, Arrival(work=True, cancelled=True, ended=(id,)))
+        cancelled = await self._change(lambda change: change.cancel(id))
+        if cancelled:
+            self._tell_all(Arrival(work=True, cancelled=True, ended=(id,)))
+        return cancelled
 
     async def reopen(self, id: int) -> bool:
         """See `Inspector.reopen`."""
-        return await self._change("reopen", id, Arrival(work=True, cancelled=False, ended=()))
+        reopened = await self._change(lambda change: change.reopen(id))
+        if reopened:
+            self._tell_all(Arrival(work=True, cancelled=False, ended=()))
+        return reopened
+
+    async def reopen_all(self, which: JobFilter, *, after: int = 0, limit: int = REOPENED) -> Reopening:
+        """See `Inspector.reopen_all`."""
+        became = await self._change(lambda change: change.reopen_all(which, after, limit))
+        if became.reopened:
+            self._tell_all(Arrival(work=True, cancelled=False, ended=()))
+        return became
 
     async def purge(self, ids: Collection[int]) -> int:
         """See `Inspector.purge`."""
@@ -224,16 +241,13 @@ class SqliteStore:
         await self._do(lambda: ledger.pause(queue, False))
         self._tell_all()
 
-    def _tell_all(self) -> None:
+    def _tell_all(self, news: Arrival | None = None) -> None:
         if self._bell is not None:
-            self._bell.ring(Arrival())
+            self._bell.ring(news or Arrival())
 
-    async def _change(self, work: str, id: int, news: Arrival) -> bool:
+    async def _change(self, work: Callable[[Change], T]) -> T:
         ledger = self._opened()
-        changed = await self._do(lambda: ledger.change(work, id))
-        if changed and self._bell is not None:
-            self._bell.ring(news)
-        return bool(changed)
+        return await self._do(lambda: ledger.change(work))
 
     async def _do(self, work: Callable[[], T]) -> T:
         """Have the writer do something; a stopped process or a dead disk may keep it from that."""

@@ -21,6 +21,7 @@ from cabrank.testing.store_contract.holding import HolderContract
 from cabrank.testing.store_contract.limits import LimitContract
 from cabrank.testing.store_contract.opened import Opened, Stores, submission
 from cabrank.testing.store_contract.overflow import OverflowContract
+from cabrank.testing.store_contract.past import PastContract
 from cabrank.testing.store_contract.pausing import PauseContract
 from cabrank.testing.store_contract.people import PeopleContract
 from cabrank.testing.store_contract.settlements import SettlementContract
@@ -44,6 +45,7 @@ class StoreContract(
     TurnContract,
     UniqueContract,
     PauseContract,
+    PastContract,
     OverflowContract,
     TickContract,
     AgingContract,

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from cabrank.job import DEFAULT_PRIORITY, Job, Lease, Settlement
+from cabrank.job import DEFAULT_PRIORITY, Job, Lease, Progress, Settlement
 from cabrank.policy import Limit
 from cabrank.settings import MIB, Settings
 from cabrank.states import Cause, State
@@ -99,6 +99,11 @@ class Opened:
         self.number += 1
         wanted = {QUEUE: want} if isinstance(want, Want) else want or {}
         return await self.store.turn(self.number, new=new, settlements=settlements, want=wanted)
+
+    async def tell(self, *progress: Progress) -> None:
+        """Say how far runs are."""
+        self.number += 1
+        await self.store.turn(self.number, new=(), settlements=(), want={}, progress=progress)
 
     async def submit(self, *jobs: Job) -> None:
         """Store jobs, one request for all."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from cabrank.job import Settlement
@@ -35,7 +36,8 @@ class PeopleContract(OpenedContract):
     async def test_a_listed_job_is_told_as_a_found_one(self, one: Opened) -> None:
         leases = await one.run(*one.jobs(3))
         await one.turn(settlements=[Settlement(leases[0].job.id, 1, Cause.GAVE_UP, reason="failed", error="it broke")])
-        assert await _browse(one, JobFilter()) == list((await one.store.find([lease.job.id for lease in leases])).values())
+        found = (await one.store.find([lease.job.id for lease in leases])).values()
+        assert await _browse(one, JobFilter()) == [msgspec.structs.replace(record, failed_runs=()) for record in found]
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 100])
     @pytest.mark.parametrize("state", State)

@@ -1,0 +1,90 @@
+"""Statements about runs that are over, or on their way: the errors that they ended with, how far they are, what is left of them."""
+
+from __future__ import annotations
+
+from cabrank.job import FAILED_RUNS
+from cabrank.stores.contract import FINISHED_ERROR
+from cabrank.stores.sqlite.schema import Phase
+
+RUNNING, DEAD, HELD = int(Phase.RUNNING), int(Phase.DEAD), int(Phase.HELD)
+
+# ----------------------------------------------------------------------------------------------------------------- errors
+
+# (now, [[id, run, error type, error], …] as JSON)
+FAIL = """
+insert into failure (job, run, at, error_type, error)
+select value ->> 0, value ->> 1, ?1, value ->> 2, value ->> 3 from json_each(?2)
+"""
+# (now, holder)
+CRASH = f"""
+insert into failure (job, run, at, error_type, error)
+select id, run, ?1, 'WorkerLost', 'the process that ran it died' from job where phase = {RUNNING} and holder = ?2
+"""
+_TRIM = f"""
+delete from failure where id in (
+    select id from (
+        select id, row_number() over (partition by job order by run) as oldest,
+               row_number() over (partition by job order by run desc) as newest
+        from failure where job in ({{those}})
+    ) where oldest > 1 and newest > {FAILED_RUNS - 1}
+)
+"""
+TRIM = _TRIM.format(those="select value from carray(?)")
+TRIM_CRASHED = _TRIM.format(those=f"select id from job where phase = {RUNNING} and holder = ? and run > {FAILED_RUNS}")
+# → [[job, [[run, moment, error type, the end of the error], …]], …]
+FAILED_RUNS_OF = f"""
+select json_group_array(json_array(job, json(runs))) from (
+    select job, json_group_array(json_array(run, at, error_type, substr(error, -{FINISHED_ERROR})) order by run) as runs
+    from failure where job in carray(?) group by job
+)
+"""
+FORGET_FAILURES = "delete from failure where job in carray(?)"
+FORGET_PURGED_FAILURES = "delete from failure where job in carray(?) and job not in (select id from job)"
+# (before): of jobs that nobody came for
+OLD_FAILURES = (
+    f"delete from failure where job in (select id from job natural join note where phase between {DEAD} and {HELD - 1} and at < ?)"
+)
+
+# --------------------------------------------------------------------------------------------------------------- progress
+
+# [[id, run, moment, fraction, note], …] as JSON
+PROGRESS = f"""
+insert or replace into progress
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 from json_each(?)
+where exists (select 1 from job where job.id = value ->> 0 and job.run = value ->> 1 and phase = {RUNNING})
+"""
+FORGET_PROGRESS = "delete from progress where id in carray(?)"
+FORGET_OLD_PROGRESS = f"delete from progress where id not in (select id from job where phase = {RUNNING})"
+
+# ---------------------------------------------------------------------------------------------------------- what is done
+
+# ids → the least and the greatest handler and queue of these jobs: nearly always the same
+HANDLERS_OF = "select min(handler), max(handler), min(queue), max(queue) from job where id in carray(?)"
+# ids → handler, queue, [id, …]
+BY_HANDLER = "select handler, queue, json_group_array(id) from job where id in carray(?) group by handler, queue"
+KEEP_DONE = "insert into done (at, until, handler, queue, first, last, jobs, ids, results, size) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_NAMES = "coalesce(handler.name, ''), coalesce(queue.name, '')"
+_NAMED = "left join handler on handler.id = done.handler left join queue on queue.id = done.queue"
+# (least id, greatest id), the newest first
+FIND_DONE = f"select at, {_NAMES}, ids, results from done {_NAMED} where last >= ?1 and first <= ?2 order by done.id desc"
+# (after, queue, handler)
+BROWSE_DONE = f"""
+select at, {_NAMES}, ids from done {_NAMED}
+where last > ?1 and (?2 = '' or queue.name = ?2) and (?3 = '' or handler.name = ?3)
+"""
+OLD_DONE = "delete from done where until < ?"
+EXCESS_DONE = """
+delete from done where id <= (
+    select id from (select id, sum(jobs) over newest as jobs, sum(size) over newest as size from done window newest as (order by id desc))
+    where jobs > ? or size > ? order by id desc limit 1
+)
+"""
+
+# ----------------------------------------------------------------------------------------------------------------- people
+
+# (id) → its unique key, and the unfinished job that has it
+TAKEN = f"""
+select job.unique_key, other.id from job join job as other indexed by job_unique
+on other.handler = job.handler and other.unique_key = job.unique_key and other.unique_key is not null and other.id <> job.id
+where job.id = ? and job.phase >= {DEAD} and (other.phase < {DEAD} or other.phase = {HELD}) limit 1
+"""
