@@ -28,6 +28,12 @@ class Keeping(msgspec.Struct, frozen=True):
     by_handler: Mapping[int, float]
     else_s: float
 
+    @property
+    def alike(self) -> str:
+        """See `keep_alike`."""
+        own = "".join(f" when {handler:d} then {keep_s:f}" for handler, keep_s in self.by_handler.items())
+        return sql.keep_alike(f"case min(handler){own} else {self.else_s:f} end" if own else f"{self.else_s:f}")
+
     def until(self, handler: int, now: float) -> float:
         """The moment up to which a job that ends now can be asked for."""
         return now + self.by_handler.get(handler, self.else_s)
@@ -52,9 +58,18 @@ def add(connection: apsw.Connection, settlements: Sequence[Settlement], returned
     failed = _failed_runs(connection, settlements, returned)
     results = {s.id: _entry(s.id, s.run, s.result, failed) for s in settlements if s.result is not None or s.id in failed}
     results.update({id: _entry(id, run, None, failed) for run, its in returned.items() for id in its if id in failed} if failed else ())
+    text = msgspec.json.encode(list(results.values())) if results else None
+    packed_ids = packed.ids(ids)
+    connection.execute(keeping.alike, (now, min(ids), max(ids), len(ids), ids.tobytes(), text, len(text or b""), packed_ids))
+    if not connection.changes():
+        _add_apart(connection, ids, results, keeping, now)
+
+
+def _add_apart(connection: apsw.Connection, ids: array[int], results: Mapping[int, object], keeping: Keeping, now: float) -> None:
+    """Keep jobs of several handlers or queues."""
     for handler, queue, its in _by_handler(connection, ids):
-        own = results if its is ids else {id: results[id] for id in its if id in results}
-        text = msgspec.json.encode(list(own.values())) if own else None
+        own = [results[id] for id in its if id in results]
+        text = msgspec.json.encode(own) if own else None
         until = keeping.until(handler, now)
         values = (now, until, handler, queue, min(its), max(its), len(its), its.tobytes(), text, len(text or b""))
         connection.execute(sql.KEEP_DONE, values)
@@ -115,16 +130,6 @@ def _entry(id: int, run: int, result: bytes | None, failed: Mapping[int, list[Fa
 
 def _by_handler(connection: apsw.Connection, ids: array[int]) -> Iterator[tuple[int, int, array[int]]]:
     """The jobs by their handlers and queues. Of those whose leases are lost some may be missing."""
-    least, greatest, first, last = _row(connection, sql.HANDLERS_OF, ids)
-    if least is None:
-        return
-    if (least, first) == (greatest, last):
-        yield least, first, ids
-        return
     rows: list[Any] = connection.execute(sql.BY_HANDLER, (packed.ids(ids),)).fetchall()
     for handler, queue, its in rows:
         yield handler, queue, array("q", msgspec.json.decode(its, type=list[int]))
-
-
-def _row(connection: apsw.Connection, statement: str, ids: array[int]) -> Any:
-    return connection.execute(statement, (packed.ids(ids),)).get

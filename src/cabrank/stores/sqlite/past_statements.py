@@ -58,11 +58,23 @@ FORGET_OLD_PROGRESS = f"delete from progress where id not in (select id from job
 
 # ---------------------------------------------------------------------------------------------------------- what is done
 
-# ids → the least and the greatest handler and queue of these jobs: nearly always the same
-HANDLERS_OF = "select min(handler), max(handler), min(queue), max(queue) from job where id in carray(?)"
 # ids → handler, queue, [id, …]
 BY_HANDLER = "select handler, queue, json_group_array(id) from job where id in carray(?) group by handler, queue"
-KEEP_DONE = "insert into done (at, until, handler, queue, first, last, jobs, ids, results, size) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DONE = "insert into done (at, until, handler, queue, first, last, jobs, ids, results, size)"
+KEEP_DONE = f"{_DONE} values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def keep_alike(keep_s: str) -> str:
+    """Keep jobs of one handler and queue, which nearly all of a turn are: (now, first, last, jobs, packed ids, results, size, ids).
+
+    Nothing is inserted if they are of several. `keep_s` is for how long, as SQL.
+    """
+    return f"""
+    {_DONE} select ?1, ?1 + {keep_s}, min(handler), min(queue), ?2, ?3, ?4, ?5, ?6, ?7 from job where id in carray(?8)
+    having min(handler) = max(handler) and min(queue) = max(queue)
+    """
+
+
 _NAMES = "coalesce(handler.name, ''), coalesce(queue.name, '')"
 _NAMED = "left join handler on handler.id = done.handler left join queue on queue.id = done.queue"
 # (least id, greatest id), the newest first
