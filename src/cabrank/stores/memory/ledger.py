@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import attrgetter
 from random import Random
@@ -14,14 +14,14 @@ import msgspec
 from cabrank.block import Block, Leases, needed_by
 from cabrank.clock import Clock
 from cabrank.errors import UniqueTaken
-from cabrank.job import FailedRun, Job, Lease, Progress, Settlement, failures_kept, new_prefix, text_id
+from cabrank.job import Job, Lease, Progress, Settlement, new_prefix, text_id
 from cabrank.settings import Settings
-from cabrank.states import CRASHES, FAILURES, Cause, State, after
+from cabrank.states import Cause, State, after
 from cabrank.stores.contract import ID_BLOCK, REPLACED, STORED, Admission, Submission, Terms, Verdict
 from cabrank.stores.memory.kept import Kept
 from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Lines
-from cabrank.stores.memory.rows import NEW, History, Holder, Row, Run, Shelved, run_of, runs_of
+from cabrank.stores.memory.rows import NEW, History, Holder, Row, Run, Shelved, crashed, ended, run_of, runs_of
 from cabrank.stores.memory.ticks import Ticks
 from cabrank.stores.memory.unique import Uniques
 
@@ -225,7 +225,8 @@ class Ledger:
         if self.cancelling:
             self.cancelling.difference_update(done)
         if self.progress:
-            self._forget_progress(done)
+            for id in done:
+                self.progress.pop(id, None)
         if self.limited:
             self.limited.ended(done)
         return done, ended, lost
@@ -235,22 +236,13 @@ class Ledger:
         held = self.holders[holder].runs.get(settlement.run, {}).pop(settlement.id, None)
         if held is None:
             return False
-        run, becomes = run_of(settlement.id, held, holder), after(State.RUNNING, settlement.cause)
-        if becomes is State.WAITING:
-            self._return(run, settlement)
-        else:
-            self._shelve(run, becomes, settlement)
+        self._become(run_of(settlement.id, held, holder), settlement)
         return True
 
     def told(self, progress: Sequence[Progress]) -> None:
         """Keep how far runs are; of those that are over it is dropped."""
-        for one in progress:
-            if any(one.id in holder.runs.get(one.run, ()) for holder in self.holders.values()):
-                self.progress[one.id] = one
-
-    def _forget_progress(self, ids: Iterable[int]) -> None:
-        for id in ids:
-            self.progress.pop(id, None)
+        holders = self.holders.values()
+        self.progress.update((one.id, one) for one in progress if any(one.id in holder.runs.get(one.run, ()) for holder in holders))
 
     # ------------------------------------------------------------------------------------------------------- single jobs
 
@@ -273,12 +265,10 @@ class Ledger:
         """Every job that is not done, with its id."""
         yield from self.waiting.items()
         yield from self.shelved.items()
-        for line in self.lines.values():
-            for block in line.blocks():
-                yield from zip(block.ids, block, strict=True)
+        for block in (block for line in self.lines.values() for block in line.blocks()):
+            yield from zip(block.ids, block, strict=True)
         for number, holder in self.holders.items():
-            for run in runs_of(number, holder):
-                yield run.lease.job.id, run
+            yield from ((run.lease.job.id, run) for run in runs_of(number, holder))
 
     def created_at(self, id: int) -> float:
         """When a job that does not run was stored."""
@@ -334,6 +324,13 @@ class Ledger:
         self.history.pop(id, None)
         self.created.pop(id, None)
 
+    def _become(self, run: Run, settlement: Settlement) -> None:
+        state = after(State.RUNNING, settlement.cause)
+        if state is State.WAITING:
+            self._return(run, settlement)
+        else:
+            self._shelve(run, state, settlement)
+
     def _return(self, run: Run, settlement: Settlement) -> None:
         """Let a job wait again, unless somebody cancelled it while it ran."""
         if run.lease.job.id in self.cancelling:
@@ -361,37 +358,17 @@ class Ledger:
 
     def _end(self, run: Run, settlement: Settlement, now: float) -> None:
         """What a job has behind it when a run of it is over and it is not done."""
-        lease, cause, failed = run.lease, settlement.cause, run.failed
-        self.limited.ended((lease.job.id,))
-        self.progress.pop(lease.job.id, None)
-        self.created[lease.job.id] = run.created_at
-        if cause in FAILURES or cause in CRASHES:
-            failed = failures_kept((*failed, FailedRun(lease.run, now, settlement.error_type, settlement.error)))
-        self.history[lease.job.id] = History(
-            lease.run,
-            lease.failures + (cause in FAILURES),
-            lease.crashes + (cause in CRASHES),
-            settlement.reason,
-            "" if cause in FAILURES or cause in CRASHES else settlement.error,
-            failed,
-            run.started_at,
-            now,
-        )
+        id = run.lease.job.id
+        self.limited.ended((id,))
+        self.progress.pop(id, None)
+        self.created[id] = run.created_at
+        self.history[id] = ended(run, settlement, now)
 
     def _crash(self, run: Run, terms: Terms) -> bool:
         """Whether its job is dead because of that."""
-        lease = run.lease
-        cause, crashes = Cause.CRASHED, lease.crashes + 1
-        if lease.job.id not in self.cancelling and crashes >= terms.max_crashes.get(lease.job.handler, terms.settings.max_crashes):
-            cause = Cause.WORKER_LOST
-        settlement = Settlement(lease.job.id, lease.run, cause, error="the process that ran it died", error_type="WorkerLost")
-        if cause is Cause.CRASHED:
-            self._return(run, settlement)
-            return False
-        self._shelve(run, State.DEAD, settlement)
-        why = f"its process died {crashes} times under it"
-        self.history[lease.job.id] = msgspec.structs.replace(self.history[lease.job.id], reason="worker_lost", error=why)
-        return True
+        settlement = crashed(run, terms, cancelling=run.lease.job.id in self.cancelling)
+        self._become(run, settlement)
+        return settlement.cause is Cause.WORKER_LOST
 
     def _state_of(self, id: int) -> State | None:
         row = self.find(id)

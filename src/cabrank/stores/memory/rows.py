@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import msgspec
 
 from cabrank.block import Block
-from cabrank.job import FailedRun, Job, Lease
-from cabrank.states import State
+from cabrank.job import FailedRun, Job, Lease, Settlement, failures_kept
+from cabrank.states import CRASHES, FAILURES, Cause, State
 from cabrank.stores.contract import Terms
 
 
@@ -82,3 +82,29 @@ def runs_of(number: int, holder: Holder) -> Iterator[Run]:
 def leases_of(holder: Holder) -> Iterator[Lease]:
     """What a holder holds."""
     return (run.lease for run in runs_of(0, holder))
+
+
+def ended(run: Run, settlement: Settlement, now: float) -> History:
+    """What a job has behind it when a run of it is over and it is not done."""
+    lease, failed, crash = run.lease, settlement.cause in FAILURES, settlement.cause in CRASHES
+    runs = run.failed
+    if failed or crash:
+        runs = failures_kept((*runs, FailedRun(lease.run, now, settlement.error_type, settlement.error)))
+    return History(
+        lease.run,
+        lease.failures + failed,
+        lease.crashes + crash,
+        settlement.reason,
+        "" if failed or crash else settlement.error,
+        runs,
+        run.started_at,
+        now,
+    )
+
+
+def crashed(run: Run, terms: Terms, *, cancelling: bool) -> Settlement:
+    """What becomes of a run whose process died, as who found that has it in its `terms`."""
+    lease = run.lease
+    most = terms.max_crashes.get(lease.job.handler, terms.settings.max_crashes)
+    cause, reason = (Cause.CRASHED, "") if cancelling or lease.crashes + 1 < most else (Cause.WORKER_LOST, "worker_lost")
+    return Settlement(lease.job.id, lease.run, cause, reason=reason, error="the process that ran it died", error_type="WorkerLost")

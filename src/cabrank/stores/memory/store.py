@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from random import Random
 
 from cabrank.block import Block, Leases, queues_of
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable
-from cabrank.job import LAST_PRIORITY, Job, Lease, Progress, Settlement
+from cabrank.job import Job, Lease, Progress, Settlement
 from cabrank.policy import Limit
 from cabrank.settings import MEMORY_BOUND, Settings
 from cabrank.states import Cause, State, after
 from cabrank.stores.contract import (
-    BROWSED,
     NOTHING_RETURNED,
-    REOPENED,
     SUSPECT_CRASHES,
     Admission,
     Arrival,
     Capabilities,
-    JobFilter,
-    JobRecord,
-    Page,
-    Reopening,
     Returned,
-    Standing,
     Submission,
-    Tally,
     Terms,
     Turn,
     Verdict,
     Want,
 )
-from cabrank.stores.memory import aging, inspector, room
+from cabrank.stores.memory import aging, room
+from cabrank.stores.memory.inspected import Inspected
 from cabrank.stores.memory.ledger import Ledger
 from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Line as LimitLine
@@ -54,7 +47,7 @@ CAPABILITIES = Capabilities(
 Fence = tuple[int, int]
 
 
-class MemoryStore:
+class MemoryStore(Inspected):
     """See `Store` and `Inspector`. Jobs are shared, not copied: a handler gets the very object that was submitted."""
 
     def __init__(self, clock: Clock, rng: Random | None = None, *, ledger: Ledger | None = None) -> None:
@@ -339,58 +332,6 @@ class MemoryStore:
             return []
         runs = [run for id in self.ledger.cancelling if (run := self.ledger.running(id)) is not None and run.holder == self.holder]
         return [(run.lease.job.id, run.lease.run) for run in runs]
-
-    # ---------------------------------------------------------------------------------------------------------- people
-
-    async def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:
-        """See `Inspector.find`."""
-        return inspector.find(self.ledger, ids)
-
-    async def browse(self, which: JobFilter, *, after: int = 0, limit: int = BROWSED) -> Page:
-        """See `Inspector.browse`."""
-        return inspector.browse(self.ledger, which, after, limit)
-
-    async def tally(self) -> Mapping[str, Tally]:
-        """See `Inspector.tally`."""
-        return inspector.tally(self.ledger)
-
-    async def ready(self, queue: str, most: int, *, priority: int = LAST_PRIORITY) -> int:
-        """See `Inspector.ready`. Jobs that were cancelled and still stand in line are counted too."""
-        line, now = self.ledger.line(queue), self.ledger.clock.now()
-        line.promote(now)
-        return min(most, line.ready(priority))
-
-    async def standing(self, id: int) -> Standing | None:
-        """See `Inspector.standing`."""
-        return inspector.standing(self.ledger, id, self._limits)
-
-    async def cancel(self, id: int) -> bool:
-        """See `Inspector.cancel`."""
-        return inspector.cancel(self.ledger, id)
-
-    async def reopen(self, id: int) -> bool:
-        """See `Inspector.reopen`."""
-        return inspector.reopen(self.ledger, id)
-
-    async def purge(self, ids: Collection[int]) -> int:
-        """See `Inspector.purge`."""
-        return inspector.purge(self.ledger, ids)
-
-    async def handlers(self) -> Collection[str]:
-        """See `Inspector.handlers`."""
-        return frozenset[str]().union(*(holder.terms.handlers for holder in self.ledger.holders.values()))
-
-    async def reopen_all(self, which: JobFilter, *, after: int = 0, limit: int = REOPENED) -> Reopening:
-        """See `Inspector.reopen_all`."""
-        return inspector.reopen_all(self.ledger, which, after, limit)
-
-    async def pause(self, queue: str) -> None:
-        """See `Inspector.pause`."""
-        inspector.pause(self.ledger, queue)
-
-    async def resume(self, queue: str) -> None:
-        """See `Inspector.resume`."""
-        inspector.resume(self.ledger, queue)
 
 
 def _stored(new: Sequence[Submission], admitted: Sequence[Admission]) -> Iterator[Submission]:
