@@ -106,5 +106,7 @@ def crashed(run: Run, terms: Terms, *, cancelling: bool) -> Settlement:
     """What becomes of a run whose process died, as who found that has it in its `terms`."""
     lease = run.lease
     most = terms.max_crashes.get(lease.job.handler, terms.settings.max_crashes)
-    cause, reason = (Cause.CRASHED, "") if cancelling or lease.crashes + 1 < most else (Cause.WORKER_LOST, "worker_lost")
-    return Settlement(lease.job.id, lease.run, cause, reason=reason, error="the process that ran it died", error_type="WorkerLost")
+    cause, reason, error = Cause.CRASHED, "", "the process that ran it died"
+    if not cancelling and lease.crashes + 1 >= most:
+        cause, reason, error = Cause.WORKER_LOST, "worker_lost", f"its process died {lease.crashes + 1} times under it"
+    return Settlement(lease.job.id, lease.run, cause, reason=reason, error=error, error_type="WorkerLost")
