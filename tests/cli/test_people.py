@@ -91,6 +91,7 @@ async def waiting(url: str, handler: str, *items: object, delay_s: float = 0.0) 
         return [(await intake.submit(app.handlers[handler], item, delay_s=delay_s)).id for item in items]
 
 
+@pytest.mark.timeout(180)  # a dozen commands, each a process
 async def test_dead_jobs_are_listed_retried_and_purged(tmp_path: Path, url: str) -> None:
     first, second, third = await died(url, "one", "two", "three")
     listed = await cabrank_command(tmp_path, "jobs", "dead", "--json")
@@ -138,6 +139,7 @@ async def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert [*await asyncio.to_thread(tmp_path.iterdir)] == []
 
 
+@pytest.mark.timeout(180)  # a dozen commands, each a process
 async def test_queues_are_shown_paused_and_resumed_while_a_worker_works(tmp_path: Path, url: str, gate: Gate) -> None:
     await waiting(url, "rest", 1.0, 2.0)
     id = await held(tmp_path, url)

@@ -16,7 +16,7 @@ import cabrank
 from cabrank.events import Event, LeasesLost
 from cabrank.settings import Settings
 
-SETTINGS = Settings(lease_s=2.0, renew_s=0.5, sweep_s=0.2, reserve_s=0)
+SETTINGS = Settings(lease_s=6.0, renew_s=0.5, sweep_s=0.2, reserve_s=0)  # a busy machine stalls for less than a lease
 
 
 def make_app(folder: Path) -> cabrank.App:

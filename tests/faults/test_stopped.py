@@ -22,10 +22,17 @@ async def exists(file: Path) -> None:
         await asyncio.sleep(0.01)
 
 
+def stands_still(pid: int) -> bool:
+    """Whether each thread of it has been stopped."""
+    return all(stat.read_text("ascii").rsplit(")", 1)[1].split()[0] == "T" for stat in Path("/proc").glob(f"{pid}/task/*/stat"))
+
+
 async def stop(process: asyncio.subprocess.Process, folder: Path) -> None:
     """Stop it where it holds no turn: one that does stops everybody, which other tests show."""
     while True:
         process.send_signal(signal.SIGSTOP)
+        while not stands_still(process.pid):
+            await asyncio.sleep(0.001)
         if not is_held(folder / "jobs.db-locks" / "turn") and not is_held(folder / "jobs.db-locks" / "next"):
             return
         process.send_signal(signal.SIGCONT)

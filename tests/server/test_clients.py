@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,11 +28,17 @@ class Upload(msgspec.Struct):
 async def upload(upload: Upload) -> None: ...
 """
 GO = (shutil.which("go"), *(str(path) for path in Path(sys.prefix).glob("bin/go")))
+FOUND = next((go for go in GO if go), "go")
+# file, what runs it, and what only a tool does that is there and new enough
 TOOLS = {
-    "sh": ("curl", "client.sh", ["sh"]),
-    "js": ("node", "client.mjs", ["node"]),
-    "go": ("go", "client.go", [next((go for go in GO if go), "go"), "run"]),
+    "sh": ("client.sh", ["sh"], ["curl", "--fail-with-body", "--version"]),
+    "js": ("client.mjs", ["node"], ["node", "--input-type=module", "--eval", "fetch; crypto.randomUUID()"]),
+    "go": ("client.go", [FOUND, "run"], [FOUND, "version"]),
 }
+
+
+def works(probe: list[str]) -> bool:
+    return shutil.which(probe[0]) is not None and not subprocess.run(probe, capture_output=True, check=False).returncode
 
 
 def example(language: str) -> str:
@@ -42,9 +49,9 @@ def example(language: str) -> str:
 @pytest.mark.timeout(900)  # the first Go program of a machine compiles the standard library
 @pytest.mark.parametrize("language", TOOLS)
 async def test_the_client_of_the_page_works(language: str, tmp_path: Path) -> None:
-    tool, name, run = TOOLS[language]
-    if shutil.which(run[0]) is None or shutil.which("curl" if tool == "curl" else run[0]) is None:
-        pytest.skip(f"{tool} is not installed")
+    name, run, probe = TOOLS[language]
+    if not works(probe):
+        pytest.skip(f"{probe[0]} is not installed, or too old")
     (tmp_path / "clients.py").write_text(APP, "utf-8")
     async with command(tmp_path, "serve", "clients.py:app", "--port", "0", "--store", "memory://") as started:
         await started.listening()
@@ -53,7 +60,7 @@ async def test_the_client_of_the_page_works(language: str, tmp_path: Path) -> No
             *run,
             name,
             cwd=tmp_path,
-            env=os.environ | {"GO111MODULE": "off"},
+            env=os.environ | {"GO111MODULE": "off", "no_proxy": "127.0.0.1"},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
