@@ -55,7 +55,7 @@ def run(step: Step, folder: Path) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=60,
+        timeout=200,
     )
     assert ended.returncode == 0, f"{step.command}\n{ended.stdout}"
     return ended.stdout
