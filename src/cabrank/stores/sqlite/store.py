@@ -127,11 +127,13 @@ class SqliteStore:
         reader, self._reader = self._reader, None
         ledger, self._ledger = self._ledger, None  # before it is closed: from here nothing renews it
         bell, self._bell = self._bell, None
-        await _end(questions, reader)
-        await _end(writer, ledger)
-        if bell is not None:
-            bell.ring(Arrival())  # what was given back is for others
-            bell.close()
+        try:
+            await _end(questions, reader)
+            await _end(writer, ledger)
+        finally:  # a damaged file may let nothing be given back
+            if bell is not None:
+                bell.ring(Arrival())  # what was given back is for others
+                bell.close()
 
     async def take_ids(self) -> int:
         """A block of ids."""
