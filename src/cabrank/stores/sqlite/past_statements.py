@@ -78,7 +78,8 @@ def keep_alike(keep_s: str) -> str:
 _NAMES = "coalesce(handler.name, ''), coalesce(queue.name, '')"
 _NAMED = "left join handler on handler.id = done.handler left join queue on queue.id = done.queue"
 # (least id, greatest id), the newest first
-FIND_DONE = f"select at, {_NAMES}, ids, results from done {_NAMED} where last >= ?1 and first <= ?2 order by done.id desc"
+# the + keeps SQLite from reading all of it for the sake of the order
+FIND_DONE = f"select at, {_NAMES}, ids, results from done {_NAMED} where last >= ?1 and first <= ?2 order by +done.id desc"
 # (after, queue, handler)
 BROWSE_DONE = f"""
 select at, {_NAMES}, ids from done {_NAMED}
