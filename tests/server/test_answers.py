@@ -196,6 +196,8 @@ async def test_a_job_can_be_looked_up_while_it_runs_and_afterwards() -> None:
         id = (await served.ask(post("/jobs/hold", b""))).json()["id"]
         await until(lambda: served.dispatcher.pools["async"].idle < 100)
         running = (await served.ask(get(f"/jobs/{id}"))).json()
+        moments = [running.pop(name) for name in ("created_at", "started_at", "changed_at")]
+        assert moments == sorted(moments)
         assert running == {"id": id, "handler": "hold", "queue": "async", "state": "running", "run": 1}
         go.set()
         await served.dispatcher.join()

@@ -176,7 +176,7 @@ def job_view(record: JobRecord, prefix: str) -> JobView:
         tags=record.tags,
         reason=record.reason,
         error=record.error,
-        failed_runs=[FailedRunView(run.run, run.at, run.error_type, run.error) for run in record.failed_runs],
+        failed_runs=tuple(FailedRunView(run.run, run.at, run.error_type, run.error) for run in record.failed_runs),
         progress=msgspec.UNSET if how_far is None else ProgressView(how_far.fraction, how_far.note, how_far.at),
         cancelling=record.cancelling,
         result=msgspec.Raw(record.result or b"null") if record.state is State.DONE else msgspec.UNSET,
