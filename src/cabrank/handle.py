@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar, cast, overload
 import msgspec
 
 from cabrank.codec import PayloadCodec
-from cabrank.errors import JobCancelled, JobExpired, JobFailed, JobHeld, ResultGone, StoreUnavailable, UnknownJob
-from cabrank.job import Settlement, text_id
+from cabrank.errors import JobCancelled, JobExpired, JobFailed, JobHeld, ResultGone, StoreUnavailable
+from cabrank.job import Settlement, text_id, unknown_job
 from cabrank.seats import note
 from cabrank.states import TRANSITIONS, UNFINISHED, Cause, State
 from cabrank.stores.contract import OVERFLOW, Inspector, JobRecord, Returned
@@ -227,7 +227,7 @@ class Handles:
         """
         record = (await self.store.find([number])).get(number)
         if record is None:
-            raise UnknownJob(f"job {text_id(self.prefix, number)} is not known: it never was, or it ended and is no longer kept")
+            raise unknown_job(text_id(self.prefix, number))
         return record
 
     async def settlement(self, handle: JobHandle[Any]) -> Settlement:

@@ -190,6 +190,11 @@ def text_id(prefix: str, number: int) -> str:
     return f"{prefix}-{number}"
 
 
+def unknown_job(id: str) -> UnknownJob:
+    """That nothing is known of a job."""
+    return UnknownJob(f"job {id} is not known: it never was, or it ended and is no longer kept")
+
+
 def number_of(prefix: str, id: str) -> int:
     """The number in a text id of the store whose prefix is given.
 

@@ -114,6 +114,16 @@ async def test_dead_jobs_are_listed_retried_and_purged(tmp_path: Path, url: str)
     assert (gone.status, "is not known" in gone.err, "Traceback" in gone.err) == (1, True, False)
 
 
+async def test_a_retry_by_a_filter_leaves_out_a_job_whose_unique_key_is_taken_and_goes_on(tmp_path: Path, url: str) -> None:
+    app = made()
+    async with cabrank.Dispatcher(app, store=url) as dispatcher:
+        for unique in ("same", "same", "other"):
+            with pytest.raises(cabrank.JobFailed):
+                await (await dispatcher.submit(app.handlers["fail"], unique, unique=unique)).result()
+    assert "2 of 3 jobs: each waits again" in (await cabrank_command(tmp_path, "jobs", "retry", "--state", "dead")).out
+    assert len((await cabrank_command(tmp_path, "jobs", "dead", "--json")).lines()) == 1
+
+
 async def test_jobs_are_cancelled_by_a_filter_and_by_id(tmp_path: Path, url: str) -> None:
     one, *_ = await waiting(url, "rest", 1.0, 2.0, 3.0)
     [other] = await waiting(url, "narrow", 1)

@@ -9,7 +9,7 @@ import msgspec
 from cyclopts import App
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +23,9 @@ from cabrank.stores.contract import InspectedStore, JobFilter, JobRecord
 
 StateName = Literal["waiting", "running", "done", "dead", "cancelled", "expired", "held"]
 Deed = Callable[[int], Awaitable[bool]]
+Change = Callable[[JobFilter], AsyncIterator[tuple[int, int]]]
+"""Changes the jobs that a filter lets through, page by page: how many of how many."""
+CANCELLED = "is cancelled, or asked to stop if it runs"
 
 jobs = App(name="jobs", help="Look at jobs, and retry, cancel or purge them: one by its id, or many by a filter.")
 
@@ -139,7 +142,16 @@ async def retry(
     """
     chosen = _chosen(ids, state, queue, handler, instead=(State.DEAD,), may=Cause.REOPENED)
     async with looking(store, config) as opened:
-        await _each(opened, ids, chosen, opened.reopen, "waits again", "cannot be retried")
+
+        async def reopened(which: JobFilter) -> AsyncIterator[tuple[int, int]]:
+            after: int | None = 0
+            while after is not None:
+                done = await opened.reopen_all(which, after=after)
+                yield done.reopened, done.reopened + len(done.taken)
+                after = done.after
+
+        await _each(opened, ids, opened.reopen, "waits again", "cannot be retried")
+        await _all(chosen, reopened, "waits again")
 
 
 @jobs.command
@@ -174,7 +186,14 @@ async def cancel(
     """
     chosen = _chosen(ids, state, queue, handler, instead=(State.WAITING, State.RUNNING), may=Cause.CANCELLED)
     async with looking(store, config) as opened:
-        await _each(opened, ids, chosen, opened.cancel, "is cancelled, or asked to stop if it runs", "cannot be cancelled")
+
+        async def cancelled(which: JobFilter) -> AsyncIterator[tuple[int, int]]:
+            async for page in matching(opened, which):
+                for record in page.records:
+                    yield await opened.cancel(record.id), 1
+
+        await _each(opened, ids, opened.cancel, CANCELLED, "cannot be cancelled")
+        await _all(chosen, cancelled, CANCELLED)
 
 
 @jobs.command
@@ -213,7 +232,12 @@ async def purge(
         async def forget(id: int) -> bool:
             return await opened.purge([id]) > 0
 
-        await _each(opened, ids, chosen, forget, "is forgotten", "cannot be purged")
+        async def purged(which: JobFilter) -> AsyncIterator[tuple[int, int]]:
+            async for page in matching(opened, which):
+                yield await opened.purge([record.id for record in page.records]), len(page.records)
+
+        await _each(opened, ids, forget, "is forgotten", "cannot be purged")
+        await _all(chosen, purged, "is forgotten")
 
 
 def _chosen(
@@ -232,17 +256,26 @@ def _chosen(
     return [JobFilter(state=each, queue=queue, handler=handler) for each in states] if filtered else []
 
 
-async def _each(store: InspectedStore, ids: Sequence[str], chosen: Sequence[JobFilter], deed: Deed, done: str, refused: str) -> None:
-    """Do it to each job and say what came of it: by name, if they were named; else the number."""
+async def _each(store: InspectedStore, ids: Sequence[str], deed: Deed, done: str, refused: str) -> None:
+    """Do it to each job that is named, and say what came of it."""
     for id in ids:
         record = await found(store, id)
         what = done if await deed(record.id) else f"{refused}: it is {record.state}"
         print(f"job {id} of {record.handler or 'an unknown handler'} {what}")
+
+
+async def _all(chosen: Sequence[JobFilter], change: Change, done: str) -> None:
+    """Change page by page what filters let through, and say how many of how many that were."""
+    console, changed, whole = Console(stderr=True), 0, 0
+    columns = (TextColumn("{task.completed:,.0f} jobs"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("jobs", total=None)
+        for which in chosen:
+            async for of_them, looked_at in change(which):
+                changed, whole = changed + of_them, whole + looked_at
+                progress.update(bar, completed=whole)
     if chosen:
-        numbers = [record.id for which in chosen async for page in matching(store, which) for record in page.records]
-        shown = track(numbers, "jobs", console=Console(stderr=True), disable=not Console(stderr=True).is_terminal, transient=True)
-        changed = sum([await deed(number) for number in shown])
-        print(f"{changed:,} of {len(numbers):,} jobs: each {done}")
+        print(f"{changed:,} of {whole:,} jobs: each {done}")
 
 
 async def _records(store: InspectedStore, which: JobFilter, after: int, limit: int) -> AsyncIterator[JobRecord]:

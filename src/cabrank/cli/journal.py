@@ -15,6 +15,7 @@ import msgspec
 
 from cabrank.cli.items import Head, Mark
 from cabrank.errors import CabrankError
+from cabrank.files import put_in_place
 from cabrank.stores.sqlite.locks import FileLock
 
 
@@ -127,16 +128,8 @@ class Journal:
 
     def _write(self) -> None:
         new = self._path.with_name(self._path.name + ".new")
-        with new.open("wb") as file:
-            file.write(msgspec.json.encode(self.record))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        new.write_bytes(msgspec.json.encode(self.record))
+        put_in_place(new, self._path)
 
 
 def _opened(name: str, size: int) -> BinaryIO:

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 from cabrank.cli.starting import DURABLE_STORE
-from cabrank.errors import SettingError, StoreUnusable, UnknownJob
+from cabrank.errors import SettingError, StoreUnusable
 from cabrank.intake import Intake
-from cabrank.job import number_of
+from cabrank.job import number_of, unknown_job
 from cabrank.settings import load
 from cabrank.states import State
 from cabrank.stores import path_of
@@ -68,13 +68,8 @@ async def found(store: InspectedStore, id: str) -> JobRecord:
     number = number_of(store.prefix, id)
     records = await store.find([number])
     if number not in records:
-        raise unknown(id)
+        raise unknown_job(id)
     return records[number]
-
-
-def unknown(id: str) -> UnknownJob:
-    """That nothing is known of a job."""
-    return UnknownJob(f"job {id} is not known: it never was, or it ended and is no longer kept")
 
 
 def span(seconds: float) -> str:

@@ -19,6 +19,7 @@ from cabrank.cli.looking import check_exists, line
 from cabrank.cli.starting import DURABLE_STORE
 from cabrank.clock import SystemClock
 from cabrank.errors import SettingError
+from cabrank.files import put_in_place
 from cabrank.settings import load
 from cabrank.stores import path_of
 from cabrank.stores.sqlite import care, moving
@@ -127,7 +128,7 @@ def export(target: Path | None = None, /, *, store: str | None = None, config: s
     try:
         with part.open("wb") as file, _bar("jobs") as told:
             jobs = moving.export(path, file.write, told)
-        care.settle(part, target)
+        put_in_place(part, target)
     finally:
         part.unlink(missing_ok=True)
     print(f"{target}: {jobs:,} jobs")

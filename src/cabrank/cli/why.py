@@ -8,6 +8,7 @@ import msgspec
 
 from cabrank.cli.looking import first_line, found, line, looking, moment, span
 from cabrank.clock import SystemClock
+from cabrank.job import text_id
 from cabrank.states import State
 from cabrank.stores.contract import InspectedStore, JobRecord
 
@@ -64,12 +65,12 @@ async def _reasons(store: InspectedStore, record: JobRecord) -> AsyncIterator[st
             yield "it was asked to stop, and has not ended yet: see where it stands with SIGUSR1 to its process"
     elif record.state is State.HELD:
         yield f"its payload does not fit its handler: {first_line(record.error or record.reason)}"
-        yield f"deploy a handler that can read it, then `cabrank jobs retry {_shown(store, record)}`"
+        yield f"deploy a handler that can read it, then `cabrank jobs retry {text_id(store.prefix, record.id)}`"
     elif record.state is not State.DONE:
         yield _since(record.reason.replace("_", " ") or "it ended so", record)
         if record.error:
             yield first_line(record.error)
-        yield f"`cabrank jobs show` has all of it; `cabrank jobs retry {_shown(store, record)}` lets it run again"
+        yield f"`cabrank jobs show` has all of it; `cabrank jobs retry {text_id(store.prefix, record.id)}` lets it run again"
     else:
         yield _since("it returned", record)
 
@@ -98,7 +99,3 @@ def _since(what: str, record: JobRecord) -> str:
     at = record.started_at if record.state is State.RUNNING else record.changed_at
     when = f" at {moment(at)}, {span(max(0.0, SystemClock.now() - at))} ago" if at else ""
     return what.format(run=record.run) + when
-
-
-def _shown(store: InspectedStore, record: JobRecord) -> str:
-    return f"{store.prefix}-{record.id}"

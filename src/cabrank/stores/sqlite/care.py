@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +11,8 @@ import apsw
 import msgspec
 
 from cabrank.errors import StoreUnusable
-from cabrank.stores.sqlite.holders import folder_of
+from cabrank.files import put_in_place
+from cabrank.stores.sqlite.holders import folder_of, made_folder
 from cabrank.stores.sqlite.locks import TurnLock, is_held
 from cabrank.stores.sqlite.migrations import APPLICATION_ID, VERSION
 from cabrank.stores.sqlite.schema import BUSY_MS, Phase
@@ -78,9 +78,7 @@ def vacuum(path: Path, given_back: Callable[[int, int], None]) -> int:
         StoreUnusable: it is no file of a store.
         StoreUnavailable: another process has held the turn for too long.
     """
-    folder = folder_of(path)
-    folder.mkdir(exist_ok=True)
-    with closing(opened(path, apsw.SQLITE_OPEN_READWRITE)) as connection, closing(TurnLock(folder)) as lock:
+    with closing(opened(path, apsw.SQLITE_OPEN_READWRITE)) as connection, closing(TurnLock(made_folder(path))) as lock:
         page = _number(connection, "page_size")
         whole = left = _number(connection, "freelist_count")
         while left:
@@ -110,23 +108,11 @@ def backup(path: Path, target: Path) -> int:
     try:
         with closing(opened(path, apsw.SQLITE_OPEN_READWRITE)) as connection:
             connection.execute("vacuum into ?", (str(part),))
-        settle(part, target)
+        put_in_place(part, target)
     except (apsw.Error, OSError) as error:
         part.unlink(missing_ok=True)
         raise StoreUnusable(f"{target} cannot be written: {error}") from error
     return target.stat().st_size
-
-
-def settle(part: Path, target: Path) -> None:
-    """Put a finished file in its place, so that it is there whole after a power loss too."""
-    for path, flags in ((part, os.O_RDWR), (target.absolute().parent, os.O_RDONLY)):
-        if path != part:
-            part.rename(target)
-        file = os.open(path, flags)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
 
 
 def opened(path: Path, flags: int) -> apsw.Connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -12,8 +12,9 @@ import apsw
 import msgspec
 
 from cabrank.errors import StoreUnusable
+from cabrank.files import put_in_place
 from cabrank.states import State
-from cabrank.stores.sqlite.care import opened, settle
+from cabrank.stores.sqlite.care import opened
 from cabrank.stores.sqlite.migrations import VERSION
 from cabrank.stores.sqlite.schema import SHELF_OF, STATE_OF, Phase, open_writer
 
@@ -92,15 +93,14 @@ def bring(lines: Iterable[bytes], path: Path, rng: Random, told: Callable[[int, 
         with closing(open_writer(part, synchronous="full", rng=rng, is_shared=lambda: False)) as connection:
             jobs = _bring(lines, connection, told, now)
             connection.execute("pragma wal_checkpoint(truncate)").fetchall()
-        settle(part, path)
+        put_in_place(part, path)
     finally:
         _forget(part)
     return jobs
 
 
 def _bring(lines: Iterable[bytes], connection: apsw.Connection, told: Callable[[int, int], None], now: float) -> int:
-    jobs, head, place = 0, None, 0
-    numbers: dict[str, dict[str, int]] = {"handler": {}, "queue": {}}
+    jobs, head, place, into = 0, None, 0, _Into(connection, now)
     with connection:
         for place, raw in enumerate(lines, 1):
             try:
@@ -108,9 +108,9 @@ def _bring(lines: Iterable[bytes], connection: apsw.Connection, told: Callable[[
                     head = msgspec.json.decode(raw, type=Head)
                     _check(head)
                 elif raw.startswith(b'{"table"'):
-                    _put(connection, msgspec.json.decode(raw, type=MovedRow), numbers)
+                    into.put(msgspec.json.decode(raw, type=MovedRow))
                 else:
-                    _put_job(connection, msgspec.json.decode(raw, type=MovedJob), numbers, now)
+                    into.put_job(msgspec.json.decode(raw, type=MovedJob))
                     jobs += 1
                     told(jobs, head.jobs)
             except (msgspec.DecodeError, apsw.Error, KeyError) as error:
@@ -121,43 +121,51 @@ def _bring(lines: Iterable[bytes], connection: apsw.Connection, told: Callable[[
     return jobs
 
 
+class _Into:
+    """A new file, and what has been put into it that jobs name."""
+
+    def __init__(self, connection: apsw.Connection, now: float) -> None:
+        self._connection = connection
+        self._now = now
+        tables = [str(name) for (name,) in connection.execute(_TABLES).fetchall()]
+        self._columns = {table: _columns(connection, table) for table in tables if table not in STAYS}
+        self._columns["job"] = [name for name in _columns(connection, "job") if name != "holder"]
+        self._numbers: dict[str, dict[str, int]] = {"handler": {}, "queue": {}}
+
+    def put(self, moved: MovedRow) -> None:
+        """One row of another table. What names handlers and queues comes before the jobs that name them."""
+        if moved.table == "job":
+            raise KeyError(moved.table)
+        self._insert(moved.table, moved.row)
+        if moved.table in self._numbers:
+            self._numbers[moved.table][moved.row["name"]] = moved.row["id"]
+
+    def put_job(self, moved: MovedJob) -> None:
+        """One job."""
+        own = {
+            "id": moved.job,
+            "handler": self._numbers["handler"][moved.handler],
+            "queue": self._numbers["queue"][moved.queue],
+            "phase": int(_phase_of(moved, self._now)),
+            "payload": bytes(moved.payload),
+        }
+        self._insert("job", moved.rest | own)
+
+    def _insert(self, table: str, row: Mapping[str, Any]) -> None:
+        columns = self._columns[table]
+        if set(row) != set(columns):
+            raise KeyError(f"table {table} has the columns {', '.join(columns)}")
+        verb = "insert" if table == "job" else "insert or replace"  # a new file says some things of itself that the export knows better
+        marks = ", ".join("?" * len(columns))
+        self._connection.execute(f"{verb} into {table} ({', '.join(columns)}) values ({marks})", [row[name] for name in columns])
+
+
 def _check(head: Head) -> None:
     if head.cabrank_schema != VERSION:
         raise StoreUnusable(
             f"the export has schema {head.cabrank_schema}, and this version of cabrank writes {VERSION}: import it with the version that "
             "wrote it, and open the file with this one"
         )
-
-
-def _put(connection: apsw.Connection, moved: MovedRow, numbers: dict[str, dict[str, int]]) -> None:
-    """One row of another table. What names handlers and queues comes before the jobs that name them."""
-    if moved.table in STAYS or (moved.table,) not in connection.execute(_TABLES).fetchall():
-        raise KeyError(moved.table)
-    columns = _columns(connection, moved.table)
-    if set(moved.row) != set(columns):
-        raise KeyError(f"table {moved.table} has the columns {', '.join(columns)}")
-    marks = ", ".join("?" * len(columns))
-    connection.execute(
-        f"insert or replace into {moved.table} ({', '.join(columns)}) values ({marks})", [moved.row[name] for name in columns]
-    )
-    if moved.table in numbers:
-        numbers[moved.table][moved.row["name"]] = moved.row["id"]
-
-
-def _put_job(connection: apsw.Connection, moved: MovedJob, numbers: dict[str, dict[str, int]], now: float) -> None:
-    values: dict[str, Any] = {
-        **moved.rest,
-        "id": moved.job,
-        "handler": numbers["handler"][moved.handler],
-        "queue": numbers["queue"][moved.queue],
-        "phase": int(_phase_of(moved, now)),
-        "payload": bytes(moved.payload),
-    }
-    names = [name for name in _columns(connection, "job") if name != "holder"]
-    if set(values) != set(names):
-        raise KeyError(f"a job has the columns {', '.join(names)}")
-    marks = ", ".join("?" * len(names))
-    connection.execute(f"insert into job ({', '.join(names)}) values ({marks})", [values[name] for name in names])
 
 
 def _phase_of(moved: MovedJob, now: float) -> Phase:
