@@ -358,10 +358,12 @@ class Dispatcher(Intake):
 
     async def _nothing_left_of(self, queues: Collection[str], *, paused: str = "") -> None:
         """Wait until nothing of these queues waits or runs. `paused`: what to do about one that is paused, if that is an error."""
+        since = self.engine.progressed
         while await self._is_left(queues, paused=paused):
             self.engine.check_running()
-            await self.engine.progress(JOIN_POLL_S)
+            await self.engine.progress(JOIN_POLL_S, since=since)
             self.engine.check_running()
+            since = self.engine.progressed
         await self.engine.committer.recorded()  # the store may have known before the handles here do
 
     async def _is_left(self, queues: Collection[str], *, paused: str = "") -> bool:
@@ -403,9 +405,10 @@ class Dispatcher(Intake):
         for pool in self.pools.values():
             pool.queue.hurry()
         while self.clock.monotonic() < ends_at and not (self._hurry and self._hurry.done()):
+            since = self.engine.progressed
             if not await self._is_left(self.pools.keys() - self._pauses.queues):
                 break
-            await self.engine.progress(min(JOIN_POLL_S, ends_at - self.clock.monotonic()), until=self._hurry)
+            await self.engine.progress(min(JOIN_POLL_S, ends_at - self.clock.monotonic()), since=since, until=self._hurry)
         left = sum(counted.waiting for counted in (await self.engine.store.tally()).values())
         if left:
             logger.error("%d jobs that waited in memory were not run: the grace was over, or their queue is paused", left)

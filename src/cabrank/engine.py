@@ -71,6 +71,8 @@ class Engine:
         self._committing: asyncio.Task[None] | None = None
         self._stopped: asyncio.Event | None = None
         self._progress: list[asyncio.Future[None]] = []
+        self.progressed = 0
+        """How often something was settled here: for `progress`."""
 
     async def open(self, before: Callable[[], Awaitable[None]] | None = None, duties: Sequence[Duty] = ()) -> None:
         """Open the store and start. `before` runs when the store is open and nothing has been claimed.
@@ -101,8 +103,14 @@ class Engine:
         self.closed = None
         _open_engines.add(self)
 
-    async def progress(self, within_s: float, *, until: asyncio.Future[None] | None = None) -> None:
-        """Return when something was settled, `until` is done, or the time is up."""
+    async def progress(self, within_s: float, *, since: int, until: asyncio.Future[None] | None = None) -> None:
+        """Return when something was settled, `until` is done, or the time is up.
+
+        `since` is what `progressed` was before whoever calls this looked at what is left: what was settled while the store was asked
+        would be missed otherwise.
+        """
+        if self.progressed != since:
+            return
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._progress.append(settled)
         timer = self.clock.call_later(within_s, partial(_end, settled))
@@ -205,6 +213,7 @@ class Engine:
         self._wake_progress()
 
     def _wake_progress(self) -> None:
+        self.progressed += 1
         progress, self._progress = self._progress, []
         for waiter in progress:
             _end(waiter)

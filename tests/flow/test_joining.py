@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import cabrank
+from cabrank.testing.clock import FakeClock
 
 
 async def test_joining_an_idle_dispatcher_returns(store: str) -> None:
@@ -30,6 +31,21 @@ async def test_joining_waits_for_jobs_that_jobs_submit(store: str) -> None:
         await dispatcher.submit(count_down, 10)
         await dispatcher.join()
     assert ran == list(range(10, -1, -1))
+
+
+async def test_what_is_settled_while_the_store_is_asked_is_not_missed(store: str, clock: FakeClock) -> None:
+    app = cabrank.App()
+
+    @app.job
+    async def work() -> None: ...
+
+    async with cabrank.Dispatcher(app, store=store, clock=clock) as dispatcher:
+        engine = dispatcher.engine
+        since = engine.progressed
+        await (await dispatcher.submit(work)).result()
+        async with asyncio.timeout(30):
+            await engine.progress(3600, since=since)  # on a clock that stands still
+            assert engine.progressed > since
 
 
 async def test_joining_waits_for_retries(store: str) -> None:

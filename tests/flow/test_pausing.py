@@ -62,7 +62,7 @@ async def test_what_runs_goes_on_and_what_was_claimed_and_has_not_started_is_han
         gate.go.set()
         assert [await handle.result() for handle in handles[:2]] == [0, 1]
         while (await dispatcher.engine.store.tally())["gate"].running:
-            await dispatcher.engine.progress(0.05)
+            await dispatcher.engine.progress(0.05, since=dispatcher.engine.progressed)
         assert [await handle.state() for handle in handles[2:]] == [State.WAITING] * 4
         assert gate.started.empty()
         await dispatcher.resume()
