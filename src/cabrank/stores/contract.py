@@ -71,7 +71,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `key` and `digest` (of the body) make it repeatable. A job with `unique` comes alone, and `on_conflict` says what becomes of it
     beside another one. One with a `tick` is stored only if neither that nor a later one of the schedule was before. `has_room`: its
-    jobs were counted by `Store.take_room` already.
+    jobs were counted by `Store.take_room` already. `mixed`: they may differ in their tags.
     """
 
     jobs: Sequence[Job]
@@ -81,6 +81,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     on_conflict: Conflict = Conflict.SKIP
     unique_over: Collection[State] = ()
     tick: Tick | None = None
+    mixed: bool = False
 
     @property
     def unique(self) -> bool:
@@ -94,8 +95,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def marked(self) -> bool:
-        """Whether its jobs have tags or a unique key."""
-        return not isinstance(self.jobs, Block) and bool(self.jobs[0].unique or self.jobs[0].tags)
+        """Whether its jobs have tags or a unique key, or may have."""
+        return not isinstance(self.jobs, Block) and bool(self.mixed or self.jobs[0].unique or self.jobs[0].tags)
 
 
 class Admission(msgspec.Struct, frozen=True, gc=False):
