@@ -47,6 +47,8 @@ def check(*, store: Store = None, config: Config = None, json: Json = False) -> 
     table.add_row("schema", str(health.schema))
     table.add_row("size", f"{_size(health.bytes)}, of it free {_size(health.free_bytes)}; log {_size(health.log_bytes)}")
     table.add_row("processes", f"{health.processes} have it open")
+    for reader in health.readers:
+        table.add_row("reads", f"{reader}: while it goes on, the log grows")
     Console().print(table)
     for fault in health.faults:
         print(f"fault: {fault}")

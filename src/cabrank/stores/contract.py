@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from cabrank.block import Block, Leases, granted
+from cabrank.condition import Condition
 from cabrank.job import LAST_PRIORITY, Conflict, FailedRun, Job, Lease, Progress, Settlement
 from cabrank.policy import Limit
 from cabrank.settings import Bound, Settings
@@ -189,6 +190,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     Only jobs of `handlers` are leased to it. By handler, where it differs from the setting: `max_crashes`, which this holder goes by
     when it finds that another one died, and `keep_done_s`, for the jobs that end here. `limits` by handler, where it has one.
+    `condition` says whether its leases are to be renewed, and is told how the store is.
     """
 
     handlers: frozenset[str]
@@ -196,6 +198,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     max_crashes: Mapping[str, int]
     limits: Mapping[str, Limit] = {}
     keep_done_s: Mapping[str, float] = {}
+    condition: Condition = msgspec.field(default_factory=Condition)
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
