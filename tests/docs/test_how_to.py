@@ -12,7 +12,6 @@ from tests.docs.pages import ROOT, files, fits, run, steps
 PAGES = [
     "bulk-runs.md",
     "call-from-blocking-code.md",
-    "change-a-payload.md",
     "come-from.md",
     "limit-calls.md",
     "look-after-jobs.md",

@@ -53,6 +53,15 @@ async def client(request: Request, processes: Processes, record: Record, rng: Ra
 
 
 async def _submit(process: Process, request: Request) -> list[int]:
+    queue = "packs" if request.packed else "work"
+    shut = queue in process.told.shut
+    ids = await _sent(process, request)
+    if shut:
+        process.record.violated("I26", f"{request.token} came when {process.life.name} drained {queue!r}, and was taken on as {ids}")
+    return ids
+
+
+async def _sent(process: Process, request: Request) -> list[int]:
     dispatcher = process.dispatcher
     order, *more = request.orders
     if more:
@@ -113,6 +122,7 @@ async def _meddle(process: Process, id: int, record: Record, rng: Random) -> Non
     """Somebody cancels the job, and perhaps lets it wait again."""
     await asyncio.sleep(rng.uniform(0.0, 1.0))
     store = process.connection
+    record.cancels.add(id)
     record.note(f"person: job {id} is to be cancelled: {await store.cancel(id)}")
     if rng.random() < 0.5:
         await asyncio.sleep(rng.uniform(0.0, 1.0))

@@ -18,5 +18,9 @@ class VirtualClock:
         self.sleep = asyncio.sleep
         self.call_later = loop.call_later
 
+    def step(self, by_s: float) -> None:
+        """Set the wall clock, as a person or a time server does. The monotonic one goes on."""
+        self._offset_s += by_s
+
     def now(self) -> float:
         return self._offset_s + self.monotonic()

@@ -17,6 +17,7 @@ class Life:
     def __init__(self, name: str) -> None:
         self.name = name
         self.frozen = False
+        self.freezes = 0
         self.dead = False
         self.withheld: list[asyncio.Handle] = []
         self.coroutines: list[asyncio.Task[Any]] = []
@@ -43,8 +44,15 @@ LIFE: ContextVar[Life | None] = ContextVar("life", default=None)
 """The life that this code belongs to; None for what stands outside of all processes: clients, the network, fate."""
 
 
+MOST_STEPS = 2_000_000  # of one run: some hundred times what a long one takes
+
+
 class Deadlock(Exception):
-    """Nothing is scheduled, so nothing will ever happen again."""
+    """Nothing is scheduled, so nothing will ever happen again; or things happen again and again, and no time passes."""
+
+
+class Over(Exception):
+    """The run was ended."""
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -58,14 +66,20 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._elapsed = 0.0
         self._rng = rng
         self.steps = 0
+        self._over = False
         self.set_task_factory(_started_within_its_life)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] -- coroutines only
 
     def time(self) -> float:
         return self._elapsed
 
+    def end(self) -> None:
+        """Let nothing happen any more: `Over` is raised."""
+        self._over = True
+
     def freeze(self, life: Life) -> None:
         """Let nothing of `life` run until it is thawed."""
         life.frozen = True
+        life.freezes += 1
 
     def thaw(self, life: Life) -> None:
         life.frozen = False
@@ -80,6 +94,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             one._log_destroy_pending = False  # type: ignore[attr-defined]
 
     def _run_once(self) -> None:
+        if self._over:
+            raise Over
+        if self.steps > MOST_STEPS:
+            raise Deadlock(f"{MOST_STEPS:,} steps, and no end")
         ready = self._ready  # type: ignore[attr-defined]
         timers = self._scheduled  # type: ignore[attr-defined]
         while timers and timers[0]._cancelled:

@@ -19,6 +19,23 @@ class Fate(StrEnum):
     STOP = "stop"
 
 
+class Weather(StrEnum):
+    """What happens to the whole machine."""
+
+    SUSPEND = "suspend"
+    """Every process stands still, and they all go on at once."""
+    STEP = "step"
+    """A wall clock is set: the store's, or that of a process."""
+
+
+class Deed(StrEnum):
+    """What a person does with a queue."""
+
+    PAUSE = "pause"
+    RESIZE = "resize"
+    DRAIN = "drain"
+
+
 class Act(StrEnum):
     """What a job does when it is run."""
 
@@ -61,6 +78,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Whether somebody cancels the job a while after its acknowledgement, and perhaps reopens it."""
 
 
+class Visit(msgspec.Struct, frozen=True, kw_only=True):
+    """A person who does something with a queue in one of the processes, and after a while lets it go on."""
+
+    deed: Deed
+    queue: str
+    at_s: float
+    for_s: float
+    workers: tuple[int, int]
+    """How many there are to be from then on, at least and at most."""
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One run."""
 
@@ -73,8 +101,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     faults: Faults
     fates: tuple[Fate, ...]
     fate_every_s: float
+    weather: tuple[Weather, ...] = ()
+    weather_every_s: float = 1.0
+    visits: tuple[Visit, ...] = ()
 
 
+QUEUES = ("work", "packs", "children")
 HORIZON_S = 8.0  # a storm lasts at most so long: some leases, some retries
 
 
@@ -93,6 +125,7 @@ def draw(seed: int) -> Plan:
     )
     storm_s = rng.uniform(2.0, HORIZON_S)
     fates = tuple(fate for fate in Fate if rng.random() < 0.5)
+    more = Random(f"{seed} more")  # apart from the others, so that what was drawn before this was there stays as it was
     return Plan(
         seed=seed,
         settings=settings,
@@ -102,6 +135,20 @@ def draw(seed: int) -> Plan:
         faults=_faults(rng),
         fates=fates,
         fate_every_s=rng.uniform(0.3, 2.0),
+        weather=tuple(weather for weather in Weather if more.random() < 0.25),
+        weather_every_s=more.uniform(1.0, 4.0),
+        visits=tuple(_visit(more, storm_s) for _ in range(more.choice((0, 0, 1, 3, 6)))),
+    )
+
+
+def _visit(rng: Random, storm_s: float) -> Visit:
+    least = rng.randint(1, 5)
+    return Visit(
+        deed=rng.choice(tuple(Deed)),
+        queue=rng.choice(QUEUES),
+        at_s=rng.uniform(0.0, storm_s),
+        for_s=rng.choice((0.0, 0.5, 3.0)),
+        workers=(least, least if rng.random() < 0.7 else least + rng.randint(1, 3)),
     )
 
 

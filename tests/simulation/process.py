@@ -19,16 +19,19 @@ from cabrank.settings import STORE_BOUND, Settings
 from cabrank.stores.contract import SUSPECT_CRASHES, Capabilities
 from cabrank.stores.memory import Ledger, MemoryStore
 from cabrank.stores.memory.rows import leases_of
-from cabrank.testing import CALM, Faults, FaultyStore, memory_lease
+from cabrank.testing import CALM, Faults, memory_lease
 from tests.simulation import loop as simulated
 from tests.simulation.clock import VirtualClock
 from tests.simulation.record import Record
+from tests.simulation.told import Told, Way
 
 T = TypeVar("T")
 
 # The ledger outlives every process and is open to all, as a file or a server is.
 SHARED = Capabilities(durable=True, shared=True, judges_room=False, bound=STORE_BOUND, durability="disk", promise="simulated")
 OFFSET_S = 30.0  # how wrong a process's wall clock may be; only due times that it states are then off
+TIMEOUT_S = 0.6  # of each handler
+SWEEP_S = 0.1  # how exactly that is kept
 SLACK_S = 8.0  # what a stop may take beyond its grace and its patience, for the longest way there and back
 
 
@@ -49,12 +52,14 @@ class Process:
         self.record = record
         self.faults: Faults = CALM
         self.up = False
+        self._way_s = 0.0
+        """The longest way to the store that there has been: what is on it is there yet when faults have ended."""
         self._app = app
         self._ledger = ledger
         self._loop = loop
         self._settings = settings
         self._rng = rng
-        self._clock = VirtualClock(loop, offset_s=rng.choice((0.0, -OFFSET_S, OFFSET_S)))
+        self.clock = VirtualClock(loop, offset_s=rng.choice((0.0, -OFFSET_S, OFFSET_S)))
         self._lives: list[simulated.Life] = []
         self._running: Counter[str] = Counter()
         self._suspects = 0
@@ -69,6 +74,10 @@ class Process:
         self._running.clear()
         self._suspects = 0
         self._stopping = False
+        self._way_s = max(self._way_s, self.faults.latency_s[1])
+        workers = self._settings.max_workers
+        assert isinstance(workers, int)
+        self.told = Told(dict.fromkeys(self._app.queues, workers))
         self.up = False
         self._context = contextvars.Context()
         self._context.run(simulated.LIFE.set, life)
@@ -78,6 +87,10 @@ class Process:
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something within this life of the process."""
         return self._loop.create_task(coroutine, context=self._context.copy())
+
+    def has_ended(self, spawned: asyncio.Task[Any]) -> bool:
+        """Whether what was spawned has ended, or will never go on."""
+        return spawned.done() or not any(spawned in life.unfinished for life in self._lives if not life.dead)
 
     @property
     def life(self) -> simulated.Life:
@@ -116,7 +129,7 @@ class Process:
         frozen_before = self.connection.holder in self.record.doomed
         await self.spawn(self.dispatcher.stop())
         took_s = self._loop.time() - began_at
-        await asyncio.sleep(2 * self.faults.latency_s[1] + 0.001)  # whoever was told something then, or asks the store, ends too
+        await asyncio.sleep(2 * self._way_s + 0.001)  # whoever was told something then, or asks the store, ends too
         self.record.note(f"{life.name} has stopped")
         if not frozen_before and took_s > self._settings.grace_s + STUBBORN_S + FLUSH_S + SLACK_S:
             self.record.violated("I10", f"{life.name} took {took_s:.1f} s to stop")
@@ -135,7 +148,7 @@ class Process:
     async def _begin(self) -> None:
         while not self.up:
             self.connection = Connection(VirtualClock(self._loop), self._ledger, self._before_close)
-            self.store = FaultyStore(
+            self.store = Way(
                 self.connection,
                 clock=VirtualClock(self._loop),
                 rng=self._rng,
@@ -143,7 +156,8 @@ class Process:
                 capabilities=SHARED,
                 expire=memory_lease(self.connection),
             )
-            self.dispatcher = Dispatcher(self._app, store=self.store, settings=self._settings, clock=self._clock, rng=self._rng)
+            self.store.told = self.told
+            self.dispatcher = Dispatcher(self._app, store=self.store, settings=self._settings, clock=self.clock, rng=self._rng)
             try:
                 await self.dispatcher.__aenter__()
             except StoreUnavailable:
@@ -169,23 +183,36 @@ class Process:
         id, life = number_of(self._ledger.prefix, job.id), self.life
         self.record.note(f"{life.name}: job {id} run {job.run} attempt {job.attempt} begins")
         self._running[queue] += 1
-        most = self._settings.workers_of(queue, self._app.queues[queue], 1)
-        assert isinstance(most, int)
+        most = self.told.most[queue]
         if self._running[queue] > most:
             self.record.violated("I6", f"{life.name} runs {self._running[queue]} jobs of {queue!r}, it has {most} workers")
         if self._stopping:
             self.record.violated("I7", f"{life.name} started job {id} after it was told to stop")
+        if queue in self.told.paused:
+            self.record.violated("I25", f"{life.name} started job {id} when it knew that {queue!r} is paused")
         self._suspects += (suspect := self._crashes(id, job.run) >= SUSPECT_CRASHES)
         if self._suspects and self._running.total() > 1:
             self.record.violated("I21", f"{life.name} started job {id} beside another, and one of them is a suspect")
+        began_at, freezes = self._loop.time(), life.freezes
         try:
             yield
         except BaseException as error:
             self.record.note(f"{life.name}: job {id} run {job.run} raised {error!r}")
+            if isinstance(error, asyncio.CancelledError) and freezes == life.freezes:
+                self._was_stopped(job, self._loop.time() - began_at)
             raise
         finally:
             self._running[queue] -= 1
             self._suspects -= suspect
+            took_s = self._loop.time() - began_at
+            if took_s > TIMEOUT_S + 2 * SWEEP_S and freezes == life.freezes and not life.dead:
+                self.record.violated("I28", f"{life.name} let job {id} run for {took_s:.3f} s")
+
+    def _was_stopped(self, job: JobContext, after_s: float) -> None:
+        """A run was told to stop: it had its time, or somebody wanted that."""
+        ids = {number_of(self._ledger.prefix, id) for id in job.ids}
+        if after_s < TIMEOUT_S and not self._stopping and not ids & self.record.cancels:
+            self.record.violated("I28", f"{self.life.name} stopped {sorted(ids)} after {after_s:.3f} s, and nobody wanted that")
 
     @contextmanager
     def runs_together(self, queue: str, job: JobContext) -> Iterator[Sequence[Lease]]:

@@ -7,10 +7,9 @@ import asyncio
 from cabrank import App, Batch, Failure, GiveUp, JobContext, Limit, Retry, Snooze, TryAgain, context
 from tests.simulation.loop import LIFE
 from tests.simulation.plan import Act, Order
-from tests.simulation.process import Process
+from tests.simulation.process import TIMEOUT_S, Process
 
 ATTEMPTS = 3
-TIMEOUT_S = 0.6
 LIMIT = Limit(running=2, per_s=5, burst=3, key=lambda order: order.customer)
 
 app = App()

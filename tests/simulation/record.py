@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cabrank.states import State
 from cabrank.stores.memory import Ledger
 
@@ -18,10 +20,14 @@ class Record:
         self.returned: set[tuple[int, int]] = set()
         self.reopened: set[int] = set()
         """Jobs that a person may have reopened."""
+        self.cancels: set[int] = set()
+        """Jobs that a person may have cancelled."""
         self.doomed: set[int] = set()
         """Holders that were killed or frozen: their jobs may be taken back."""
         self.outcomes: list[tuple[int, State]] = []
         """What `JobHandle.result` said, in order."""
+        self.broken: Callable[[], None] = lambda: None
+        """Called when an invariant does not hold."""
         self.trace: list[str] = []
         self.tracing = False
 
@@ -34,6 +40,7 @@ class Record:
         """An invariant does not hold."""
         self.note(f"{invariant} VIOLATED: {what}")
         self.violations.append(f"{invariant}: {what}")
+        self.broken()
 
     def acknowledged(self, token: str, id: int) -> None:
         """A client got an id for what it sent."""

@@ -35,7 +35,10 @@ class Watch:
         self._ledger = ledger
         self._record = record
         self._bound = bound
+        self.queues: dict[int, str] = {}
+        """The queue of each job that there ever was."""
         self._seen: dict[int, Seen] = {}
+        self._cancelling: set[int] = set()
         self._rows: dict[int, Row] = {}
         ledger.watchers.append(self.step)
 
@@ -53,6 +56,7 @@ class Watch:
         for id in before.keys() - now.keys():
             self._finished(id, before[id])
         self._recount(admitted)
+        self._cancelling = set(self._ledger.cancelling)
 
     def _look(self, id: int, row: Row) -> Seen:
         if isinstance(row, Run):
@@ -64,6 +68,7 @@ class Watch:
     def _admitted(self, id: int, seen: Seen) -> str:
         row = self._rows[id]
         job = row if isinstance(row, Job) else row.lease.job if isinstance(row, Run) else row.job
+        self.queues[id] = job.queue
         token = msgspec.json.decode(job.payload, type=Order).token
         self._record.note(f"ledger: job {id} ({token}) is new and {seen.state}")
         if id in self.done:
@@ -79,8 +84,12 @@ class Watch:
             record.violated("I2", f"job {id} was {old.state} and is {new.state}")
         if new.run < old.run or (new.run == old.run and new.holder not in {0, old.holder}):
             record.violated("I4", f"job {id} went from {old} to {new}")
+        if new.state is State.RUNNING and new.run > old.run and self.queues[id] in self._ledger.paused:
+            record.violated("I25", f"job {id} was claimed when {self.queues[id]!r} was paused")
         if id in record.reopened:
             return
+        if id in self._cancelling and (new.state is State.WAITING or new.run > old.run):
+            record.violated("I27", f"job {id} was cancelled while it ran, and went from {old} to {new}")
         if not 0 <= new.failures - old.failures <= 1 or not 0 <= new.crashes - old.crashes <= 1:
             record.violated("I14", f"job {id} went from {old} to {new}")
         if new.crashes > old.crashes and old.holder not in record.doomed:

@@ -17,17 +17,19 @@ from cabrank.events import logger
 from cabrank.states import UNFINISHED
 from cabrank.stores.memory import Ledger
 from tests.simulation.client import client
-from tests.simulation.clock import VirtualClock
+from tests.simulation.clock import EPOCH, VirtualClock
 from tests.simulation.limits import LimitWatch
-from tests.simulation.loop import Deadlock, SimulatedLoop
-from tests.simulation.plan import Fate, Plan, draw
-from tests.simulation.process import Process
+from tests.simulation.loop import Deadlock, Over, SimulatedLoop
+from tests.simulation.people import People
+from tests.simulation.plan import Fate, Plan, Weather, draw
+from tests.simulation.process import OFFSET_S, SWEEP_S, Process
 from tests.simulation.program import LIMIT, app
 from tests.simulation.record import Record
 from tests.simulation.watch import Watch
 
-QUIET_S = 240.0  # longer than every wait that may be left: retries, timeouts, leases, one worker for all
+QUIET_S = 300.0  # longer than every wait that may be left: retries, timeouts, leases, one worker for all
 LOOK_S = 0.1
+STEPS_S = (600.0, 60.0, -20.0)  # how a wall clock is set. What is due later is late by what it is set back, so that is less than the quiet
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -49,6 +51,8 @@ def simulate(seed: int, *, tracing: bool = False) -> Outcome:
     with _coarse_polls(), _log_into(world.record):
         try:
             loop.run_until_complete(world.run())
+        except Over:
+            pass
         except Deadlock as deadlock:
             world.record.violated("I17", str(deadlock))
         finally:
@@ -60,7 +64,7 @@ def simulate(seed: int, *, tracing: bool = False) -> Outcome:
 @contextlib.contextmanager
 def _coarse_polls() -> Iterator[None]:
     """Poll less often than in production: each poll of each process costs as much as the event that it may find."""
-    with patch.object(engine, "ELSEWHERE_S", 0.2), patch.object(dispatcher, "TIMEOUT_SWEEP_S", 0.1):
+    with patch.object(engine, "ELSEWHERE_S", 0.2), patch.object(dispatcher, "TIMEOUT_SWEEP_S", SWEEP_S):
         yield
 
 
@@ -90,8 +94,10 @@ class _World:
         self._plan = plan
         self._loop = loop
         self._rng = Random(plan.seed + 2)
-        ledger = Ledger(VirtualClock(loop), Random(plan.seed))
+        self._wall = VirtualClock(loop)
+        ledger = Ledger(self._wall, Random(plan.seed))
         self.record = Record(ledger)
+        self.record.broken = loop.end
         bound = plan.settings.max_queue
         assert isinstance(bound, int)
         self._watch = Watch(ledger, self.record, bound=bound)
@@ -100,6 +106,7 @@ class _World:
             Process(f"p{number}", app, ledger, self.record, loop=loop, settings=plan.settings, rng=Random(plan.seed * 10 + number))
             for number in range(1, plan.processes + 1)
         ]
+        self._people = People(self._processes, self.record, self._watch, Random(f"{plan.seed} people"))
         self._started: list[asyncio.Task[None]] = []
         loop.set_exception_handler(self._complained)
 
@@ -112,6 +119,9 @@ class _World:
             self._loop.create_task(client(request, self._processes, self.record, Random(f"{self._plan.seed} {request.token}")))
             for request in self._plan.requests
         ]
+        self._started += [self._loop.create_task(self._people.visit(visit)) for visit in self._plan.visits]
+        if self._plan.weather:
+            self._started.append(self._loop.create_task(self._change_weather(Random(f"{self._plan.seed} weather"))))
         await self._storm()
         await self._calm_down()
         await self._quiet(clients)
@@ -154,6 +164,31 @@ class _World:
         await asyncio.sleep(rng.uniform(0.0, 1.0))
         process.start()
 
+    async def _change_weather(self, rng: Random) -> None:
+        """What befalls the whole machine."""
+        while (left_s := self._plan.storm_s - self._loop.time()) > 0:
+            await asyncio.sleep(min(left_s, rng.expovariate(1 / self._plan.weather_every_s)))
+            if rng.choice(self._plan.weather) is Weather.SUSPEND:
+                await self._suspend(rng.uniform(0.1, 4.0) * self._plan.settings.lease_s)
+            elif rng.random() < 0.5:
+                by_s = rng.choice(STEPS_S)
+                self.record.note(f"the store's clock is set {by_s:+g} s")
+                self._wall.step(by_s)
+            else:
+                process, to_s = rng.choice(self._processes), rng.uniform(-OFFSET_S, OFFSET_S)
+                self.record.note(f"the clock of {process.name} is set {to_s:+g} s off")
+                process.clock.step(EPOCH + to_s + self._loop.time() - process.clock.now())
+
+    async def _suspend(self, duration_s: float) -> None:
+        """All stand still, and go on together."""
+        suspended = [(process, process.life) for process in self._processes if process.up and not process.life.frozen]
+        for process, _ in suspended:
+            process.freeze()
+        await asyncio.sleep(duration_s)
+        for process, life in suspended:
+            if not life.dead:
+                process.thaw()
+
     async def _calm_down(self) -> None:
         """Faults end; whoever is frozen goes on, whoever is dead starts again."""
         for process in self._processes:
@@ -163,6 +198,7 @@ class _World:
             await asyncio.sleep(LOOK_S)
         for process in self._processes:
             process.calm()
+        await self._people.let_all_go_on()
 
     # ------------------------------------------------------------------------------------------------------------- quiet
 

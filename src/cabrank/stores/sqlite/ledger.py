@@ -25,7 +25,6 @@ from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.holders import Holders, boot, made_folder
 from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.locks import TurnLock, is_held
-from cabrank.stores.sqlite.logsize import LogWatch
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.news import next_due_s, what_is_new
 from cabrank.stores.sqlite.people import Change
@@ -52,7 +51,6 @@ class Ledger:
         self._folder = made_folder(path)
         self._lock = TurnLock(self._folder)
         self._space = Space(path, terms.settings.min_free, clock.monotonic)
-        self._log = LogWatch(path, terms.settings.log_limit, terms.condition)
         self._last: tuple[int, Turn] | None = None
         self._unsure: tuple[int, Turn] | None = None
         self._broken = False
@@ -107,11 +105,6 @@ class Ledger:
 
     def renew(self) -> None:
         """Hold the leases for longer. Called between turns; one that fails is made good by the next, or the next turn says why."""
-        self._log.look()
-        self._holders.wake()
-        if not self._terms.condition.holds:
-            self._holders.lapsed = True
-            return
         with contextlib.suppress(StoreUnavailable, apsw.Error), self._held(), self._transaction():
             self._holders.renew()
 
@@ -184,9 +177,6 @@ class Ledger:
         opening.now = now
         if opening.turn is None:  # taken for dead meanwhile: its jobs are others' now
             self._holders.register()
-            self._swept = True
-        elif self._holders.lapsed:
-            self._holders.renew()
             self._swept = True
         cancelled = settle.record(connection, ended, opening, self._keeping, now) if ended else []
         promote(connection, opening, now)
