@@ -2,6 +2,7 @@
 
 from cabrank.app import App, BatchHandler, Handler, Jobs, isolated
 from cabrank.batch import Batch, Failure
+from cabrank.dead import DeadJob
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import (
     CabrankError,
@@ -52,6 +53,7 @@ __all__ = [
     "Batch",
     "BatchHandler",
     "CabrankError",
+    "DeadJob",
     "DiskFull",
     "Dispatcher",
     "DispatcherExecutor",

@@ -13,6 +13,7 @@ import msgspec
 
 from cabrank.batch import Answer, Batch, answers
 from cabrank.codec import PayloadCodec
+from cabrank.dead import OnDead
 from cabrank.errors import PayloadInvalid, RegistrationError, UnknownHandler
 from cabrank.inject import Marker, markers
 from cabrank.job import BARE, NAME
@@ -70,6 +71,8 @@ class Handler(Generic[P, R]):
         self.markers: dict[str, Marker] = markers(function)
         self.batch = batch
         self.codec = PayloadCodec(function, of_items=batch is not None)
+        self.on_dead = OnDead()
+        """`@upload.on_dead` above a function: it is called with the `DeadJob` when a job of this handler was given up."""
         self.__doc__ = function.__doc__
         self.__name__ = name
 
@@ -171,6 +174,8 @@ class App:
         self.documents: dict[str, Document] = {}
         self.queues: dict[str, Kind] = {}
         self.schedules: dict[str, Schedule] = {}
+        self.on_dead = OnDead()
+        """`@app.on_dead` above a function: as `Handler.on_dead`, for jobs of every handler. It is called after the handler's own."""
 
     @overload
     def job(self, function: Callable[P, R], /) -> Handler[P, R]: ...

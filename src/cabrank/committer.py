@@ -60,6 +60,7 @@ class Committer:
         events: Events,
         counters: Counters,
         settled: Callable[[Returned, Sequence[Settlement]], None],
+        given_up: Callable[[Lease], Settlement],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -67,6 +68,7 @@ class Committer:
         self._events = events
         self._counters = counters
         self._settled = settled
+        self._given_up = given_up
         self._claimant: Claimant | None = None
         self._gathering = Gathering(self.tell)
         self.lines = self._gathering.lines
@@ -286,6 +288,8 @@ class Committer:
         if turn.dropped:
             self._counters.dropped += len(turn.dropped)
             self._tell_ended({}, [Settlement(id, 0, Cause.DROPPED, reason=OVERFLOW) for id in turn.dropped])
+        if turn.given_up:
+            self._tell_ended({}, list(map(self._given_up, turn.given_up)))
         if self._claimant is not None:
             self._claimant.halt(turn.paused, self._number)
         if turn.claimed:

@@ -32,6 +32,7 @@ from cabrank.settings import Kind, PerPool, PerQueue, Settings, Workers
 from cabrank.settling import settle
 from cabrank.sizing import LOOK_S
 from cabrank.staff import Staff, WorkerKinds
+from cabrank.states import DEATHS
 from cabrank.stores.contract import SUSPECT_CRASHES, InspectedStore, Want
 from cabrank.ticking import Ticking
 from cabrank.upkeep import Duty, keep_up
@@ -331,7 +332,8 @@ class Dispatcher(Intake):
             self._returned(lease.job.id, lease.run)
             return
         handler = None if lease.job.function is not None else self.app.handlers[lease.job.handler]
-        self._settle(settle(lease, outcome, handler, settings=self.settings, rng=self.rng))
+        settlement = settle(lease, outcome, handler, settings=self.settings, rng=self.rng)
+        self._settle(settlement if settlement.cause not in DEATHS else self.engine.dead_hooks.mark(settlement, lease, handler))
 
     def _tell_of(self, lease: Lease, consequence: str = "it keeps its worker") -> None:
         """A run does not stop."""

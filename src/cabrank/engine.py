@@ -13,6 +13,7 @@ from cabrank.app import App
 from cabrank.block import queues_of
 from cabrank.clock import Clock
 from cabrank.committer import Committer
+from cabrank.dead_hooks import DeadHooks
 from cabrank.errors import (
     CabrankError,
     DispatcherFailed,
@@ -59,8 +60,17 @@ class Engine:
             keep=store.capabilities.judges_room,
         )
         self.ids = Ids(store)
-        self.committer = Committer(store, clock=clock, rng=rng, events=self.events, counters=self.counters, settled=self._settled)
         self.root = Root(name, on_failure=self._fail)
+        self.dead_hooks = DeadHooks(app, store, self.root)
+        self.committer = Committer(
+            store,
+            clock=clock,
+            rng=rng,
+            events=self.events,
+            counters=self.counters,
+            settled=self._settled,
+            given_up=self.dead_hooks.given_up,
+        )
         self.closed: CabrankError | None = NotEntered(f"the {name} is used before it was entered: use `async with`")
         """Why nothing is taken on; None while it is."""
         self.shut: dict[str, QueueDrained] = {}
@@ -88,6 +98,7 @@ class Engine:
         try:
             await self.store.open(self._terms())
             self.handles.prefix, self.handles.durability = self.store.prefix, self.store.capabilities.durability
+            self.dead_hooks.prefix = self.store.prefix
             await self.ids.refill()
             if before is not None:
                 await before()
@@ -165,6 +176,7 @@ class Engine:
                     await finish()
             finally:
                 await self._flush()
+                await self.dead_hooks.finish()
         finally:
             await self._close_all()
 
@@ -210,6 +222,7 @@ class Engine:
 
     def _settled(self, returned: Returned, settlements: Sequence[Settlement]) -> None:
         self.handles.settled(returned, settlements, here=True)
+        self.dead_hooks.settled(settlements)
         self._wake_progress()
 
     def _wake_progress(self) -> None:

@@ -16,9 +16,9 @@ from cabrank.codec import PayloadCodec
 from cabrank.errors import JobCancelled, JobExpired, JobFailed, JobHeld, ResultGone, StoreUnavailable
 from cabrank.job import Settlement, text_id, unknown_job
 from cabrank.seats import note
-from cabrank.states import TRANSITIONS, UNFINISHED, Cause, State
+from cabrank.states import DEATHS, TRANSITIONS, UNFINISHED, Cause, State
 from cabrank.stores.contract import OVERFLOW, Inspector, JobRecord, Returned
-from cabrank.unasked import FAILURES, Unasked
+from cabrank.unasked import Unasked
 
 R = TypeVar("R")
 H = TypeVar("H")
@@ -180,7 +180,7 @@ class Handles:
                 handle = handle()
             if handle is not None:
                 handle.learn(settlement)
-            if here and settlement.cause in FAILURES:
+            if here and settlement.cause in DEATHS:
                 self.unasked.failed(text_id(self.prefix, settlement.id), settlement, handle, awaited=settlement.id in self._waiting)
             self._tell(settlement)
 

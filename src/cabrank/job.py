@@ -83,7 +83,8 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
 
     `after_s` is how long a job that goes back waits (seconds, judged by the store's clock). `error` is a traceback or a sentence,
     `error_type` the name of what was raised. `result` is JSON, or None for a handler that returned None. `value` is the result,
-    `failure` the exception, as this process has them. `handler` is the job's, where that is known.
+    `failure` the exception, as this process has them. `handler` is the job's, where that is known. `lease` is that of a job which was given
+    up, if a hook is to be told.
     """
 
     id: int
@@ -97,6 +98,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     failure: BaseException | None = None
     error_type: str = ""
     handler: str = ""
+    lease: Lease | None = None
 
 
 class FailedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):

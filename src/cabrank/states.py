@@ -61,6 +61,8 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
 UNFINISHED = frozenset({State.WAITING, State.RUNNING, State.HELD})
 FAILURES = frozenset({Cause.RETRIED, Cause.GAVE_UP})
 """The causes of runs that raised or timed out."""
+DEATHS = frozenset({Cause.GAVE_UP, Cause.WORKER_LOST})
+"""The causes of jobs that were given up."""
 CRASHES = frozenset({Cause.CRASHED, Cause.WORKER_LOST})
 """The causes of runs whose process died."""
 

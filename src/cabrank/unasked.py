@@ -7,9 +7,7 @@ from bisect import bisect_right
 
 from cabrank.events import logger
 from cabrank.job import Settlement
-from cabrank.states import Cause
 
-FAILURES = frozenset({Cause.GAVE_UP, Cause.WORKER_LOST})
 MOST = 20  # lines between two calls of `sum_up`: where all fail, one cause shows in the first of them
 
 

@@ -13,6 +13,7 @@ PAGES = [
     "bulk-runs.md",
     "call-from-blocking-code.md",
     "come-from.md",
+    "hear-of-dead-jobs.md",
     "limit-calls.md",
     "look-after-jobs.md",
     "pack-uploads.md",

@@ -60,7 +60,13 @@ class Bench:
         self.settled: list[Settlement] = []
         self.pool = Pool()
         self.committer = Committer(
-            self.store, clock=self.clock, rng=Random(1), events=self.events, counters=self.counters, settled=self._settled
+            self.store,
+            clock=self.clock,
+            rng=Random(1),
+            events=self.events,
+            counters=self.counters,
+            settled=self._settled,
+            given_up=lambda lease: Settlement(lease.job.id, lease.run, Cause.WORKER_LOST),
         )
         self.answers: dict[int, Admission | CabrankError] = {}
         self.order: list[int] = []

@@ -167,7 +167,7 @@ def crashed_out(limit: str) -> tuple[str, str, str]:
     those = f"phase = {RUNNING} and holder = ?1 and crashes + 1 >= {limit}"
     return (
         f"""
-        select job.id, handler.name, queue.name, payload, priority, due_at, deadline_at, run, failures, crashes + 1
+        select job.id, handler.name, queue.name, payload, priority, due_at, deadline_at, run, failures, crashes
         from job join handler on handler.id = handler join queue on queue.id = queue where {those}
         """,
         f"""

@@ -71,7 +71,7 @@ class PastContract(OpenedContract):
         await other.kill()
         await clock.advance(SWEPT_S)
         turn = await one.turn()
-        assert [(given.job.id, given.run) for given in turn.given_up] == [(lease.job.id, 1)]
+        assert [(given.job.id, given.run, given.crashes) for given in turn.given_up] == [(lease.job.id, 1, 0)], "those of earlier runs"
         assert await one.state(lease.job.id) is State.DEAD
         assert list((await one.turn()).given_up) == []
 
