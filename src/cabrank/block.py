@@ -91,6 +91,23 @@ class Block(Sequence[Job]):
         """Whether its jobs are called as those of `other` are, but for what an item is to them."""
         return self.function is other.function and self.handler == other.handler and self.bare is other.bare
 
+    def goes_on_with(self, other: Block) -> bool:
+        """Whether the jobs of `other` could be its next ones: their ids come next, and they are alike."""
+        return (
+            other.first == self.first + len(self.items)
+            and self.is_like(other)
+            and self.call is other.call
+            and self.queue == other.queue
+            and self.priority == other.priority
+        )
+
+    def extend(self, other: Block) -> None:
+        """The jobs of `other` too, with which it goes on."""
+        if self._payloads is not None or self._encode is None or self._encode != other._encode:
+            self.payloads.extend(other.payloads)
+        self.items += other.items
+        self.size += other.size
+
     def append(self, item: object, payload: bytes) -> None:
         """One job more, with the next id."""
         self.items.append(item)
@@ -222,6 +239,20 @@ class Leases(Sequence[Lease]):
         return self.lease(left) if isinstance(left, int) else list(map(self.lease, left))
 
 
+def joined(blocks: Iterable[Block]) -> Iterator[Block]:
+    """The same jobs in as few blocks as can be. None of `blocks` is changed."""
+    last: Block | None = None
+    for block in blocks:
+        if last is not None and last.goes_on_with(block):
+            last.extend(block)
+            continue
+        if last is not None:
+            yield last
+        last = block[:]
+    if last is not None:
+        yield last
+
+
 def first_id(jobs: Sequence[Job]) -> int:
     """The id of the first of them."""
     return jobs.first if isinstance(jobs, Block) else jobs[0].id
@@ -249,6 +280,11 @@ def size_of(jobs: Sequence[Job]) -> int:
     return len(jobs[0].payload) if len(jobs) == 1 else sum([len(job.payload) for job in jobs])
 
 
+def payloads_of(jobs: Sequence[Job]) -> Sequence[bytes]:
+    """The payload of each."""
+    return jobs.payloads if isinstance(jobs, Block) else [job.payload for job in jobs]
+
+
 def needed_by(jobs: Sequence[Job]) -> dict[str, tuple[int, int]]:
     """How many jobs and how many bytes they are in each queue."""
     if isinstance(jobs, Block):
@@ -263,6 +299,15 @@ def needed_by(jobs: Sequence[Job]) -> dict[str, tuple[int, int]]:
 def queue_of(lease: Lease | Leases) -> str:
     """The queue that it was claimed from."""
     return lease.block.queue if isinstance(lease, Leases) else lease.job.queue
+
+
+def held(leases: Iterable[Lease | Leases]) -> tuple[int, int]:
+    """How many jobs they are of, none of which was taken yet, and the bytes of their payloads."""
+    count = size = 0
+    for lease in leases:
+        count += 1 if isinstance(lease, Lease) else len(lease.block)
+        size += len(lease.job.payload) if isinstance(lease, Lease) else lease.block.size
+    return count, size
 
 
 def granted(leases: Iterable[Lease | Leases]) -> Iterator[Lease]:

@@ -167,13 +167,16 @@ class Drafts:
         ]
         return jobs if options is PLAIN else self._with(options, jobs)
 
-    def together(self, jobs: Jobs, options: Options = PLAIN) -> list[Job]:
+    def together(self, jobs: Jobs, options: Options = PLAIN) -> Sequence[Job]:
         """The jobs of a document, their ids in a row and in its order.
 
         Raises:
             RegistrationError: one is of another app's handler.
             PayloadInvalid, PayloadTooLarge: an item is not what its handler takes.
         """
+        if len(jobs.parts) == 1:
+            handler, items = jobs.parts[0]
+            return self.many(self.handler_of(handler), handler, list(items), options)
         parts = [(handler, items, self._payloads(self.handler_of(handler), items)) for handler, items in jobs.parts]
         first = self._ids.take(len(jobs))
         made: list[Job] = []

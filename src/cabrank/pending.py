@@ -8,6 +8,9 @@ from cabrank.block import Block
 from cabrank.job import Job, Settlement
 from cabrank.stores.contract import Returned
 
+MERGED = 1_000  # jobs of several submits that go on as one block: what is kept of it goes only when all of them have ended
+MERGED_BYTES = 1024 * 1024
+
 
 class Pending:
     """Gathers for the committer while a turn is on its way. `tell` is called when something came."""
@@ -27,6 +30,12 @@ class Pending:
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Take jobs to the store for which `Store.take_room` found room. There is nothing to wait for."""
+        block = self.open
+        if isinstance(jobs, Block):
+            if block is not None and _merge(block, jobs):
+                return
+            self.begin(jobs)
+            return
         self.jobs.append(jobs)
         self.open = None
         self.tell()
@@ -81,3 +90,11 @@ class Pending:
                 del ids[:most]
                 most -= len(returned[run])
         return settlements, returned
+
+
+def _merge(block: Block, more: Block) -> bool:
+    """Let `block` go on with `more`, if it can."""
+    if len(block) + len(more) > MERGED or block.size + more.size > MERGED_BYTES or not block.goes_on_with(more):
+        return False
+    block.extend(more)
+    return True

@@ -6,8 +6,9 @@ from random import Random
 
 import pytest
 
-from cabrank.block import Block, Call, Leases
+from cabrank.block import Block, Call, Leases, joined
 from cabrank.job import Job, Lease
+from cabrank.pending import MERGED, Pending
 from cabrank.settings import Settings
 from cabrank.stores.contract import Submission, Terms, Want
 from cabrank.stores.memory import MemoryStore
@@ -111,3 +112,48 @@ def test_a_job_is_found_and_withdrawn_in_line_among_those_that_it_is_alike_with(
     popped = [one for one in iter(line.pop, None) if isinstance(one, Block)]
     assert [list(one.ids) for one in popped] == [[11, 12], [20], [22]]
     assert line.find(11) is None
+
+
+def test_blocks_that_go_on_with_each_other_are_joined_and_stay_as_they_are() -> None:
+    blocks = [registered(2), registered(3, first=12), registered(1, first=20)]
+    made = list(joined(blocks))
+    assert [(block.ids, block.size) for block in made] == [(range(10, 15), 5), (range(20, 21), 1)]
+    assert [made[0][at].payload for at in range(5)] == [b"0", b"1", b"0", b"1", b"2"]
+    assert list(map(len, blocks)) == [2, 3, 1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        registered(first=16),
+        Block(15, [0], Call.ONE, "other", "q", None, [b"0"], 1),
+        Block(15, [0], Call.ONE, "work", "elsewhere", None, [b"0"], 1),
+        Block(15, [(0,)], Call.ARGS, "work", "q", None, [b"0"], 1),
+        Block(15, [0], Call.ONE, "work", "q", None, [b"0"], 1, priority=0),
+    ],
+)
+def test_blocks_whose_jobs_are_not_alike_or_not_the_next_stay_apart(other: Block) -> None:
+    assert list(map(len, joined([registered(), other]))) == [5, len(other)]
+
+
+def test_payloads_that_are_still_to_be_encoded_stay_so_when_a_block_goes_on() -> None:
+    def encode(items: object) -> list[bytes]:
+        assert isinstance(items, list)
+        return [b"%d" % item for item in items]
+
+    block = Block(10, [0, 1], Call.ONE, "work", "q", None, encode, 2)
+    block.extend(Block(12, [2], Call.ONE, "work", "q", None, encode, 1))
+    block.extend(registered(1, first=13))
+    block.extend(Block(14, [4], Call.ONE, "work", "q", None, encode, 1))
+    assert (block.payloads, block.size) == ([b"0", b"1", b"2", b"0", b"4"], 5)
+
+
+def test_submits_that_go_on_reach_the_store_as_one_block_up_to_a_bound() -> None:
+    told: list[None] = []
+    pending = Pending(lambda: told.append(None))
+    for first in range(10, 10 + MERGED + 1):
+        pending.add(registered(1, first=first))
+    assert (list(map(len, pending.jobs)), len(told)) == ([MERGED, 1], 2)
+    taken = pending.take_jobs(lambda jobs: len(jobs) > 0)
+    pending.add(registered(1, first=10 + MERGED + 1))
+    assert (list(map(len, taken)), list(map(len, pending.jobs))) == ([MERGED, 1], [1])

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 import msgspec
 
 from cabrank.app import AnyHandler, Document, Jobs
+from cabrank.block import first_id, size_of
 from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import PLAIN, Drafts, Options, beside_another, check_depth
 from cabrank.errors import CabrankError, DiskFull, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
@@ -177,14 +178,14 @@ class Reception:
             return self.forecast.answer_to(outcome)
         match outcome.verdict:
             case Verdict.STORED:
-                return Answer(ACCEPTED, entrance.accepted(submission.jobs[0].id, len(submission.jobs)))
+                return Answer(ACCEPTED, entrance.accepted(first_id(submission.jobs), len(submission.jobs)))
             case Verdict.REPEATED | Verdict.UNIQUE:
                 return Answer(ACCEPTED, entrance.accepted(outcome.first_id, outcome.count))
             case Verdict.KEY_REUSED:
                 return answer_to(KeyReused(submission.key))
             case Verdict.FULL:
                 if len(submission.jobs) == 1:
-                    self._full.note(outcome.queue, size=len(submission.jobs[0].payload), bound=outcome.bound)
+                    self._full.note(outcome.queue, size=size_of(submission.jobs), bound=outcome.bound)
                 return self.forecast.answer_to(QueueFull(outcome.queue, outcome.bound, ADVICE))
             case Verdict.NO_SPACE:
                 return self.forecast.answer_to(DiskFull(outcome.bound))

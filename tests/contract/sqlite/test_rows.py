@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator
 import pytest
 
 import cabrank
+from cabrank.block import Block, Call, Leases
 from cabrank.job import Settlement
 from cabrank.settings import STORE_BOUND, Settings
 from cabrank.states import Cause, State
-from cabrank.stores.contract import Terms, Verdict
+from cabrank.stores.contract import Submission, Terms, Verdict, Want
 from cabrank.testing.store_contract import Opened, submission
-from cabrank.testing.store_contract.opened import PLENTY
+from cabrank.testing.store_contract.opened import HANDLER, PLENTY, QUEUE, ids
 from cabrank.testing.store_contract.settlements import SETTLED
 from tests.contract.sqlite.files import Files
 
@@ -103,3 +104,14 @@ async def test_the_counts_are_those_of_the_rows(files: Files, one: Opened) -> No
         counted = connection.execute("select waiting, waiting_bytes from queue where name = 'line'").fetchall()
         there = connection.execute("select count(*), sum(length(payload)) from job where phase in (0, 2)").fetchall()
     assert counted == there
+
+
+async def test_blocks_that_go_on_with_each_other_are_leased_as_one_and_what_is_left_waits(one: Opened) -> None:
+    numbers = one.ids(8)
+    blocks = [Block(numbers[at], [1] * 4, Call.ONE, HANDLER, QUEUE, None, [b"1"] * 4, 4) for at in (0, 4)]
+    turn = await one.turn(*(Submission(jobs=block) for block in blocks), want={QUEUE: Want(5, PLENTY.bytes, 5)})
+    [leases] = turn.claimed
+    assert isinstance(leases, Leases)
+    assert ids(list(leases)) == list(numbers[:5])
+    assert ids(await one.claim()) == list(numbers[5:])
+    assert list(map(len, blocks)) == [4, 4]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 
 import apsw
 import msgspec
 
-from cabrank.block import needed_by, queues_of
+from cabrank.block import Block, Leases, first_id, joined, needed_by, payloads_of, queues_of, size_of
 from cabrank.job import Job, Lease
 from cabrank.stores.contract import STORED, Admission, Submission, Terms, Verdict, Want
 from cabrank.stores.sqlite import packed, ticks
@@ -21,7 +21,7 @@ from cabrank.stores.sqlite.room import Rooms
 from cabrank.stores.sqlite.schema import Phase
 from cabrank.stores.sqlite.unique import Uniques
 
-_id, _payload, _order = attrgetter("id"), attrgetter("payload"), attrgetter("queue", "priority")
+_id, _order = attrgetter("id"), attrgetter("queue", "priority")
 _shape = attrgetter("queue", "handler", "priority", "due_at", "deadline_at")
 
 
@@ -64,13 +64,13 @@ class Admitter:
         self._uniques = Uniques(connection, handlers, opening, now)
         self._rooms = Rooms(connection, queues=queues, opening=opening, settings=terms.settings, now=now, space=space)
 
-    def admit(self, new: Sequence[Submission], want: Mapping[str, Want]) -> tuple[list[Admission], list[Lease]]:
+    def admit(self, new: Sequence[Submission], want: Mapping[str, Want]) -> tuple[list[Admission], list[Lease | Leases]]:
         """The answer to each submission, and leases for those new jobs that can start before any that waits."""
         receipts = self._receipts([submission.key for submission in new if submission.key])
         fresh: list[_Receipt] = []
         full: dict[str, Admission] = {}
         answers: list[Admission] = []
-        jobs: list[Job] = []
+        jobs: list[Sequence[Job]] = []
         marked: list[Job] = []
         self._uniques.look(new)
         for submission in new:
@@ -85,7 +85,7 @@ class Admitter:
             if answer.verdict is Verdict.FULL:
                 full.setdefault(answer.queue, answer)  # behind one that found no room nobody is let past it
             if answer.verdict is Verdict.STORED:
-                jobs.extend(submission.jobs)
+                jobs.append(submission.jobs)
                 if submission.marked:
                     marked.extend(submission.jobs)
             if submission.key and answer.verdict in FRESH:
@@ -97,7 +97,7 @@ class Admitter:
             )
         return answers, self._store(jobs, marked, want)
 
-    def _store(self, jobs: list[Job], marked: Sequence[Job], want: Mapping[str, Want]) -> list[Lease]:
+    def _store(self, jobs: Sequence[Sequence[Job]], marked: Sequence[Job], want: Mapping[str, Want]) -> list[Lease | Leases]:
         if self._limits:
             jobs = self._stand_in_line(jobs)
         leases = self._insert(jobs, want) if jobs else []
@@ -133,12 +133,12 @@ class Admitter:
             return refused
         self._rooms.take(brought)
         if submission.key:
-            receipts[submission.key] = _Receipt(submission.key, submission.digest.hex(), submission.jobs[0].id, len(submission.jobs))
+            receipts[submission.key] = _Receipt(submission.key, submission.digest.hex(), first_id(submission.jobs), len(submission.jobs))
         return self._uniques.admit(submission, replaced) if unique else STORED
 
-    def _stand_in_line(self, jobs: list[Job]) -> list[Job]:
+    def _stand_in_line(self, jobs: Sequence[Sequence[Job]]) -> Sequence[Sequence[Job]]:
         """Insert those that have a limit; what comes back are the others."""
-        limited = [job for job in jobs if job.limit_key is not None]
+        limited = [job for its in jobs if not isinstance(its, Block) for job in its if job.limit_key is not None]
         if not limited:
             return jobs
         later_at = self._lines.insert(limited, self._now)
@@ -148,36 +148,39 @@ class Admitter:
             self._opening.due(later_at)
         for job in limited:
             self._opening.queue(self._queues.number(job.queue)).in_line = True
-        return [job for job in jobs if job.limit_key is None]
+        return [its if isinstance(its, Block) else [job for job in its if job.limit_key is None] for its in jobs]
 
-    def _insert(self, jobs: Sequence[Job], want: Mapping[str, Want]) -> list[Lease]:
+    def _insert(self, jobs: Sequence[Sequence[Job]], want: Mapping[str, Want]) -> list[Lease | Leases]:
         """Insert jobs. Those that a claim would choose, since nothing ready waits before them, are written as running at once."""
-        leases: list[Lease] = []
+        leases: list[Lease | Leases] = []
         left = dict(want)
-        orders = set(map(_order, jobs))
+        parts = list(_alike(jobs))
+        orders = {_order(alike[0]) for alike in parts}
         for queue in {queue for queue, _ in orders} if len(orders) > 1 else ():
             if len([order for order in orders if order[0] == queue]) > 1:
                 left.pop(queue, None)  # of several priorities the first come may not be the first served: let a claim choose
-        for alike in _alike(jobs):
+        for alike in parts:
             its = left.get(alike[0].queue)
             start = self._startable(alike, its) if its is not None else 0
             if start and its is not None:
-                size = sum(map(len, map(_payload, alike[:start])))
-                self._insert_alike(alike[:start], running=True)
-                self._rooms.of(alike[0].queue)[0].add(-start, -size)
-                leases += [Lease(job, 1) for job in alike[:start]]
-                left[alike[0].queue] = Want(its.jobs - start, its.bytes - size, max(0, its.idle - start))
+                begun = alike[:start]
+                size = size_of(begun)
+                self._insert_alike(begun, running=True)
+                self._rooms.of(begun[0].queue)[0].add(-start, -size)
+                leases += [Leases(begun)] if isinstance(begun, Block) else [Lease(job, 1) for job in begun]
+                left[begun[0].queue] = Want(its.jobs - start, its.bytes - size, max(0, its.idle - start))
             if start < len(alike):
                 self._insert_alike(alike[start:], running=False)
         return leases
 
     def _startable(self, jobs: Sequence[Job], want: Want) -> int:
         """How many of these jobs can start here before any that waits."""
-        room = self._rooms.of(jobs[0].queue)[0]
-        if room.ready or room.in_line or jobs[0].due_at > self._now or jobs[0].handler not in self._known:
+        first = jobs[0]
+        room = self._rooms.of(first.queue)[0]
+        if room.ready or room.in_line or first.due_at > self._now or first.handler not in self._known:
             return 0
         start = min(len(jobs), max(0, want.jobs))
-        while start and sum(map(len, map(_payload, jobs[:start]))) > want.bytes:
+        while start and size_of(jobs[:start]) > want.bytes:
             start //= 2
         return start
 
@@ -203,20 +206,24 @@ class Admitter:
                 first.deadline_at,
                 int(running),
                 self._holder if running else None,
-                apsw.carray(tuple(map(_payload, jobs))),
+                apsw.carray(tuple(payloads_of(jobs))),
                 self._now,
                 self._now if running else 0.0,
             ),
         )
 
 
-def _alike(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+def _alike(stored: Sequence[Sequence[Job]]) -> Iterator[Sequence[Job]]:
     """Runs of jobs whose ids follow each other and who differ in nothing but the payload."""
-    for _, run in groupby(jobs, key=_shape):
-        alike = list(run)
-        ids = list(map(_id, alike))
-        if ids == list(range(ids[0], ids[0] + len(ids))):
-            yield alike
-        else:  # they came out of order: they had to wait for room
-            for _, numbered in groupby(enumerate(alike), key=lambda at: at[1].id - at[0]):
-                yield [job for _, job in numbered]
+    for is_block, its in groupby(stored, key=lambda jobs: isinstance(jobs, Block)):
+        if is_block:
+            yield from joined(jobs for jobs in its if isinstance(jobs, Block))
+            continue
+        for _, run in groupby(chain.from_iterable(its), key=_shape):
+            alike = list(run)
+            ids = list(map(_id, alike))
+            if ids == list(range(ids[0], ids[0] + len(ids))):
+                yield alike
+            else:  # they came out of order: they had to wait for room
+                for _, numbered in groupby(enumerate(alike), key=lambda at: at[1].id - at[0]):
+                    yield [job for _, job in numbered]

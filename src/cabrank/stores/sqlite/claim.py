@@ -49,18 +49,18 @@ class Claimer:
         self._ready = sql.ready(known) if aging_s is None else sql.ready_aged(known, aging_s)
         self._order = _by_priority if aging_s is None else partial(_by_age, aging_s)
 
-    def claim(self, queue: str, number: int, want: Want, opening: Opening, holder: int, taken: Sequence[Lease]) -> list[Lease]:
+    def claim(self, queue: str, number: int, want: Want, opening: Opening, holder: int, taken: tuple[int, int]) -> list[Lease]:
         """Lease ready jobs of one queue, by priority and then by the moment they became ready, within `want`.
 
-        `taken` came out of this queue in this turn already.
+        `taken` is how many came out of this queue in this turn already, with how many bytes.
         """
-        rows = self._free_rows(number, want.jobs - len(taken), opening)
+        begun, size = taken
+        rows = self._free_rows(number, want.jobs - begun, opening)
         if opening.queue(number).in_line:
             return self._claim_in_turns(queue, number, want, opening, holder, taken, rows)
-        size = sum(len(lease.job.payload) for lease in taken)
         for position, row in enumerate(rows):
             size += row[8]
-            if not want.takes(len(taken) + position, size, row[3]):
+            if not want.takes(begun + position, size, row[3]):
                 opening.suspect = opening.suspect or row[3] >= SUSPECT_CRASHES
                 rows = rows[:position]
                 break
@@ -89,16 +89,15 @@ class Claimer:
         return [head for head in opening.lines.choose(number, 1) if head.crashes >= SUSPECT_CRASHES][:1]
 
     def _claim_in_turns(
-        self, queue: str, number: int, want: Want, opening: Opening, holder: int, taken: Sequence[Lease], free: Sequence[_Fetched]
+        self, queue: str, number: int, want: Want, opening: Opening, holder: int, taken: tuple[int, int], free: Sequence[_Fetched]
     ) -> list[Lease]:
         """As `claim`, of jobs without a limit, which are `free`, and of those in lines. Whichever is next goes first.
 
         A job in line is leased only to start at once: what its limit lets start now must not wait for a worker.
         """
         assert opening.lines is not None  # noqa: S101 -- for the type checker
-        begun = len(taken)
+        begun, size = taken
         heads = opening.lines.choose(number, max(1, want.idle - begun))
-        size = sum(len(lease.job.payload) for lease in taken)
         chosen: list[_Fetched | Head] = []
         candidates: Iterator[_Fetched | Head] = heapq.merge(free, heads, key=self._order)
         for one in candidates:

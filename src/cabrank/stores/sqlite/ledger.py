@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import apsw
 
+from cabrank.block import Leases, held, queue_of
 from cabrank.clock import Clock
 from cabrank.errors import StoreUnavailable, StoreUnusable
 from cabrank.job import Lease
@@ -187,7 +188,7 @@ class Ledger:
             for queue in opening.lines.look():
                 opening.queue(queue).in_line = True
         admitted, leases = self._admit_and_claim(new, want, opening, now)
-        spare = sum(its.jobs for its in want.values()) > len(leases)
+        spare = sum(its.jobs for its in want.values()) > held(leases)[0]
         self.news = Arrival() if self._swept else what_is_new(opening, self._queues, self._terms.settings, spare=spare)
         dropped = self._make_room(new, admitted, opening) if new else []
         counts.write(connection, opening)
@@ -205,7 +206,7 @@ class Ledger:
 
     def _admit_and_claim(
         self, new: Sequence[Submission], want: Mapping[str, Want], opening: Opening, now: float
-    ) -> tuple[Sequence[Admission], Sequence[Lease]]:
+    ) -> tuple[Sequence[Admission], Sequence[Lease | Leases]]:
         """Take new jobs in, then lease ready ones; a suspect alone, if one is next."""
         suspect = self._is_suspect_next(want, opening)
         admitter = Admitter(
@@ -241,13 +242,13 @@ class Ledger:
                 return leases
         return []
 
-    def _claim(self, want: Mapping[str, Want], started: Sequence[Lease], opening: Opening) -> list[Lease]:
+    def _claim(self, want: Mapping[str, Want], started: Sequence[Lease | Leases], opening: Opening) -> list[Lease]:
         leases: list[Lease] = []
         for queue, its in want.items():
             number = self._queues.number(queue)
-            taken = [lease for lease in started if lease.job.queue == queue] if started else []
+            taken = held(lease for lease in started if queue_of(lease) == queue)
             waiting = opening.queue(number)
-            if len(taken) < its.jobs and (waiting.ready or waiting.in_line):
+            if taken[0] < its.jobs and (waiting.ready or waiting.in_line):
                 leases += self._claimer.claim(queue, number, its, opening, self._holders.id, taken)
         return leases
 
