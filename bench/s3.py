@@ -250,9 +250,9 @@ def percentile(sample: Sample, percent: int) -> float:
 def write(page: Path, samples: Sequence[Sample], fsync_s: float, options: argparse.Namespace) -> None:
     """The page of the docs, and the plots beside it."""
     page.parent.mkdir(parents=True, exist_ok=True)
-    rates = {f"cabrank, {WAYS[sample.way]}": sample.per_minute for sample in samples}
+    rates = {f"cabrank, {sample.way}": sample.per_minute for sample in samples}
     page.with_suffix(".svg").write_text(bars("payloads of 1 KiB in the bucket, a minute", rates), encoding="utf-8")
-    lines = {WAYS[sample.way][:16]: {max(1.0, look.at_s): float(look.waiting) for look in sample.looks} for sample in samples}
+    lines = {sample.way: {max(1.0, look.at_s): float(look.waiting) for look in sample.looks} for sample in samples}
     backlog = page.with_name(f"{page.stem}-backlog.svg")
     backlog.write_text(curve("jobs that wait or run", thinned(lines), x="seconds", y="jobs"), encoding="utf-8")
     machine = f"One {os.cpu_count()}-core machine ({processor()}), with the client, `cabrank serve` and SeaweedFS on it"

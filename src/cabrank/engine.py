@@ -13,6 +13,7 @@ from cabrank.app import App
 from cabrank.block import queues_of
 from cabrank.clock import Clock
 from cabrank.committer import Committer
+from cabrank.condition import Condition
 from cabrank.dead_hooks import DeadHooks
 from cabrank.errors import (
     CabrankError,
@@ -52,6 +53,7 @@ class Engine:
         self.clock = clock
         self.events = Events()
         self.counters = Counters()
+        self.condition = Condition()
         self.handles = Handles(  # the committer is made below
             store,
             lambda: self.committer.caught_up(),  # noqa: PLW0108
@@ -196,8 +198,8 @@ class Engine:
 
     @property
     def answering(self) -> bool:
-        """Whether it takes work and the store answers."""
-        return self.closed is None and self.committer.failing_since is None
+        """Whether it takes work, the store answers, and its event loop turns."""
+        return self.closed is None and self.committer.failing_since is None and not self.condition.unfit
 
     async def _flush(self) -> None:
         """Let the committer record what came, as long as the store answers."""
@@ -235,7 +237,7 @@ class Engine:
         handlers = self.app.handlers
         crashes = {handler.name: handler.max_crashes for handler in handlers.values() if handler.max_crashes is not None}
         limits = {handler.name: handler.limit for handler in handlers.values() if handler.limit is not None}
-        return Terms(handlers=frozenset(handlers), settings=self.settings, max_crashes=crashes, limits=limits)
+        return Terms(handlers=frozenset(handlers), settings=self.settings, max_crashes=crashes, limits=limits, condition=self.condition)
 
     def _duties(self) -> list[Duty]:
         return [

@@ -118,6 +118,7 @@ class Counters:
         self.lost = 0
         self.left_behind = 0
         self.loop_blocks = 0
+        self.leases_let_go = 0
         self.turns = 0
         self.turns_failed = 0
 

@@ -18,7 +18,7 @@ class Lookout:
     """Sees from any thread, and while a handler blocks the loop. Opened in the loop's thread."""
 
     def __init__(self, pools: Mapping[str, WorkerPool], kinds: Mapping[str, Kind], engine: Engine, *, block_s: float) -> None:
-        """`block_s`: from when on a blocked loop is told of; 0: it is not watched."""
+        """`block_s`: from when on a blocked loop is told of; 0: it is not watched, and keeps its leases however long it is blocked."""
         self._pools = pools
         self._kinds = kinds
         self._engine = engine
@@ -31,7 +31,14 @@ class Lookout:
         self._thread = threading.get_ident()
         if self._block_s:
             loop, engine = asyncio.get_running_loop(), self._engine
-            self._watch = LoopWatch(loop, engine.counters, block_s=self._block_s, prefix=engine.handles.prefix)
+            self._watch = LoopWatch(
+                loop,
+                engine.counters,
+                engine.condition,
+                block_s=self._block_s,
+                most_s=engine.settings.max_loop_block_s,
+                prefix=engine.handles.prefix,
+            )
             self._watch.start()
 
     def close(self) -> None:

@@ -154,6 +154,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     loop_block_s: Annotated[
         float, _why("a handler that blocks the event loop for so long is named in the log: the others wait as long; 0 looks at nothing")
     ] = 0.25
+    max_loop_block_s: Annotated[
+        float,
+        _why(
+            "an event loop that is blocked for so long settles nothing: its leases are not renewed, and others run its jobs;"
+            " long, for each of those jobs counts a crash"
+        ),
+    ] = 300.0
+    log_limit: Annotated[
+        int,
+        _why("bytes of a file's log of changes above which it is said who reads for so long that it grows; four times what is usual"),
+    ] = 64 * MIB
     reserve_s: Annotated[
         float, _why("jobs that will start within this time are claimed ahead, so that short jobs never wait for a turn")
     ] = 0.05
@@ -192,7 +203,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        for name in ("lease_s", "renew_s", "sweep_s", "keep_done_s", "keep_dead_s", "receipts_s", "target_wait_s"):
+        for name in ("lease_s", "renew_s", "sweep_s", "keep_done_s", "keep_dead_s", "receipts_s", "target_wait_s", "max_loop_block_s"):
             if getattr(self, name) <= 0:
                 raise SettingError(f"{name} must be more than 0 seconds, not {getattr(self, name)}")
         if min(self.grace_s, self.reserve_s, self.loop_block_s) < 0:
@@ -207,6 +218,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "error_limit",
             "max_crashes",
             "receipts",
+            "log_limit",
             "keep_done_jobs",
             "keep_done_bytes",
             "connections",

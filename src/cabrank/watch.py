@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Sequence
 
 from cabrank.clock import SystemClock
+from cabrank.condition import Condition
 from cabrank.events import Counters, logger
 from cabrank.job import text_id
 from cabrank.running import name_of
 from cabrank.stacks import calling, frame_of, lines_of
 from cabrank.workers.coroutine import stepping
 
+RECOVERY_S = 1.0  # how long a loop that was blocked for too long must turn before its process counts as well
 LOOKS = 4  # within the time after which a loop counts as blocked
 SHOWN = 6  # calls of a stack that are said, the innermost: the whole of it is in a dump
 
@@ -28,18 +31,23 @@ class LoopWatch:
         self,
         loop: asyncio.AbstractEventLoop,
         counters: Counters,
+        condition: Condition,
         *,
         block_s: float,
+        most_s: float = math.inf,
         prefix: str,
         monotonic: Callable[[], float] = SystemClock.monotonic,
     ) -> None:
-        """To be made in the loop's thread. `block_s`: from when on it counts as blocked."""
+        """To be made in the loop's thread. `block_s`: from when on it counts as blocked; `most_s`: and its leases are not renewed."""
         self.looks_every_s = block_s / LOOKS
         self.blocked_since: float | None = None
         """On the monotonic clock, None while it turns."""
         self._loop = loop
         self._loop_thread = threading.get_ident()
         self._counters = counters
+        self._condition = condition
+        self._most_s = most_s
+        self._well_at = 0.0
         self._block_s = block_s
         self._prefix = prefix
         self._monotonic = monotonic
@@ -67,6 +75,8 @@ class LoopWatch:
         elif self._answered_at >= self._asked_at:
             if self.blocked_since is not None:
                 self._goes_on(self._answered_at - self.blocked_since)
+            if self._condition.unfit and now >= self._well_at:
+                self._condition.unfit = ""
             self._asked_at = now
             self._answered_at = now - 1.0
             self._loop.call_soon_threadsafe(self._answer)
@@ -75,6 +85,8 @@ class LoopWatch:
             self._who = self._name_who()
             self._counters.loop_blocks += 1
             logger.error("the event loop has been blocked for %.2f s by %s", now - self._asked_at, self._who)
+        elif self.blocked_since is not None and self._condition.holds and now - self.blocked_since >= self._most_s:
+            self._let_go(now - self.blocked_since)
 
     def _watch(self) -> None:
         while not self._over.wait(self.looks_every_s):
@@ -86,8 +98,22 @@ class LoopWatch:
     def _answer(self) -> None:
         self._answered_at = self._monotonic()
 
+    def _let_go(self, blocked_s: float) -> None:
+        """Nothing is settled here any more, so others shall have the jobs."""
+        self._condition.holds = False
+        self._condition.unfit = f"its event loop was blocked for more than max_loop_block_s ({self._most_s:g} s) by {self._who}"
+        self._counters.leases_let_go += 1
+        logger.error(
+            "the event loop has been blocked for %.2f s, longer than max_loop_block_s: the leases of this process are not renewed any"
+            " more, and other processes run its jobs when they have run out; it was blocked by %s",
+            blocked_s,
+            self._who,
+        )
+
     def _goes_on(self, blocked_s: float) -> None:
         self.blocked_since = None
+        self._condition.holds = True
+        self._well_at = self._monotonic() + RECOVERY_S
         logger.warning("the event loop goes on: it was blocked for %.2f s by %s", blocked_s, self._who)
 
     def _stood_still(self, still_s: float) -> None:

@@ -142,6 +142,11 @@ async def test_which_jobs_must_be_said_in_one_way(tmp_path: Path, url: str, deed
     assert (ran.status, "say which jobs" in ran.err) == (1, True)
 
 
+async def test_showing_no_job_asks_which(tmp_path: Path) -> None:
+    ran = await cabrank_command(tmp_path, "jobs", "show")
+    assert (ran.status, ran.err) == (1, "cabrank: say which jobs, by their ids: `cabrank jobs list` shows them\n")
+
+
 async def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     for words in (("jobs", "list"), ("queues", "list"), ("why", "k7x2m9q4-1")):
         ran = await cabrank_command(tmp_path, *words)

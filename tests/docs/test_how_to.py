@@ -12,6 +12,7 @@ from tests.docs.pages import ROOT, files, fits, run, steps
 PAGES = [
     "bulk-runs.md",
     "call-from-blocking-code.md",
+    "change-a-payload.md",
     "come-from.md",
     "hear-of-dead-jobs.md",
     "limit-calls.md",

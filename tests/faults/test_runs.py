@@ -103,6 +103,32 @@ async def test_a_blocked_event_loop_keeps_its_lease_and_is_named_and_can_be_look
         assert gate.came.empty(), "it ran once"
 
 
+@pytest.mark.timeout(120)  # a lease has to run out, and two processes to start
+async def test_a_loop_blocked_for_too_long_lets_its_jobs_go_and_is_unfit_until_it_turns_again(gate: Gate, tmp_path: Path) -> None:
+    let_go = SHORT | {"CABRANK_LEASE_S": "4", "CABRANK_MAX_LOOP_BLOCK_S": "1"}
+    async with command(tmp_path, "serve", "faulty.py:app", "--port", "0", *STORE, **let_go) as blocked:
+        await blocked.listening()
+        [id] = await submit(tmp_path, "blocks")
+        assert await gate.came.get() == "blocks run 1"
+        probe = asyncio.create_task(blocked.ask(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        await blocked.logged(b"longer than max_loop_block_s: the leases of this process are not renewed any more")
+        async with worker(tmp_path, **SHORT):
+            assert await gate.came.get() == "blocks run 2", "another process has taken the job"
+            gate.open()
+            said = await probe
+            assert said.status == 503
+            assert b"its event loop was blocked for more than max_loop_block_s (1 s) by job" in said.body
+            while (await blocked.ask(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")).status != 200:
+                await asyncio.sleep(0.1)
+            while (
+                b"cabrank_jobs_lost_total 1" not in (metrics := await blocked.ask(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")).body
+            ):
+                await asyncio.sleep(0.1)
+            assert b"cabrank_leases_let_go_total 1" in metrics.body
+            while (await states(tmp_path, [id]))[0] != (State.DONE, 0, 1):
+                await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("name", ["swallows", "hangs"])
 async def test_a_run_that_never_ends_does_not_hold_up_a_stop_and_is_handed_back(gate: Gate, tmp_path: Path, name: str) -> None:
     async with worker(tmp_path, "--grace", "0.1") as started:

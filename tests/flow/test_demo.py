@@ -1,6 +1,7 @@
 """The demo carried out small, with one kill, and its verdict shown to find what it is there for."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,13 @@ def test_it_writes_to_any_bucket_of_an_s3_server(tmp_path: Path) -> None:
         figures = run_demo("test-demo-bucket", "--bucket", weed.url, flights=2_000, environment=weed.environment)
     assert figures.payloads_acknowledged == figures.objects == figures.payloads_stored == 2_000
     assert figures.lost == figures.invented == figures.misplaced == 0
+
+
+def test_an_s3_server_whose_port_was_taken_meanwhile_starts_on_others(tmp_path: Path) -> None:
+    weed = Weed(tmp_path / "s3")
+    endpoint = weed.environment["AWS_ENDPOINT"]
+    with socket.create_server(("127.0.0.1", int(endpoint.rpartition(":")[2]))), weed:
+        assert weed.environment["AWS_ENDPOINT"] != endpoint
 
 
 def run_demo(name: str, *options: str, flights: int = FLIGHTS, environment: Mapping[str, str] | None = None) -> Figures:

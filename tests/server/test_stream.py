@@ -191,7 +191,7 @@ async def test_a_server_that_stops_says_from_where_to_send_again() -> None:
         served.dispatcher.engine.close_door()
         await one.send(payload(2))
         end = await one.line()
-        assert (end["end"], end["stored"], end["problem"]["status"]) == (False, 1, 503)
+        assert (end["end"], end["next_line"], end["stored"], end["problem"]["status"]) == (False, 2, 1, 503)
         await one.close()
 
 

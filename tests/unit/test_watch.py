@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 
 import cabrank
+from cabrank.condition import Condition
 from cabrank.events import Counters
-from cabrank.watch import LOOKS, LoopWatch
+from cabrank.watch import LOOKS, RECOVERY_S, LoopWatch
 
 UNWATCHED = cabrank.Settings(loop_block_s=0)
 
@@ -32,7 +33,13 @@ class Watched:
     def __init__(self) -> None:
         self.counters = Counters()
         self.time = Time()
-        self.watch = LoopWatch(asyncio.get_running_loop(), self.counters, block_s=1.0, prefix="abcdefgh", monotonic=self.time)
+        self.condition = Condition()
+        self.watch = LoopWatch(
+            asyncio.get_running_loop(), self.counters, self.condition, block_s=1.0, most_s=10.0, prefix="abcdefgh", monotonic=self.time
+        )
+
+    def holds(self) -> bool:
+        return self.condition.holds
 
     def look(self, times: int = 1) -> None:
         for _ in range(times):
@@ -118,6 +125,25 @@ async def test_a_process_that_stood_still_blames_nobody(caplog: pytest.LogCaptur
     watched.watch.look()
     assert watched.counters.loop_blocks == 0
     assert "this process stood still for 30.00 s" in words(caplog)
+
+
+async def test_a_loop_that_is_blocked_for_too_long_lets_its_leases_go_and_is_well_again_later(caplog: pytest.LogCaptureFixture) -> None:
+    watched = Watched()
+    watched.look(2 * LOOKS)
+    assert watched.holds(), "blocked, and not for too long"
+    watched.look(10 * LOOKS)
+    assert not watched.holds()
+    assert "blocked for more than max_loop_block_s (10 s) by no job; it stands at" in watched.condition.unfit
+    assert watched.counters.leases_let_go == 1, "told once"
+    assert "other processes run its jobs" in words(caplog)
+    await asyncio.sleep(0)  # it goes on
+    watched.look()
+    assert watched.holds()
+    assert watched.condition.unfit, "it has not turned for long"
+    for _ in range(int(RECOVERY_S) * LOOKS + 1):
+        await asyncio.sleep(0)
+        watched.look()
+    assert not watched.condition.unfit
 
 
 class Seen(logging.Handler):

@@ -1,4 +1,4 @@
-"""The command line: `cabrank serve` and `cabrank settings`, with more to come beside them."""
+"""The command line: `cabrank serve`, `work`, `run` and what people look after jobs with; `commands.py` lists them all."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cabrank.cli.looking import first_line, found, line, looking, matching, moment, span, style_of
+from cabrank.cli.options import Config, Handler, Ids, IdsOrFilter, Json, Queue, Store
 from cabrank.clock import SystemClock
 from cabrank.errors import SettingError
 from cabrank.job import number_of, text_id
@@ -34,17 +35,18 @@ jobs = App(name="jobs", help="Look at jobs, and retry, cancel or purge them: one
 async def list_jobs(
     *,
     state: StateName | None = None,
-    queue: str = "",
-    handler: str = "",
+    queue: Queue = "",
+    handler: Handler = "",
     limit: int = 100,
     after: str | None = None,
-    store: str | None = None,
-    config: str | None = None,
-    json: bool = False,
+    store: Store = None,
+    config: Config = None,
+    json: Json = False,
 ) -> None:
     """List jobs in the order of their submission. Finished ones are listed with `--state done` only.
 
-    Examples:
+    For example:
+
         cabrank jobs list --state waiting --queue uploads
         cabrank jobs list --state dead --json | jq -r .id
 
@@ -52,20 +54,10 @@ async def list_jobs(
     ----------
     state
         Only jobs in this state.
-    queue
-        Only jobs of this queue.
-    handler
-        Only jobs of this handler.
     limit
         How many at most.
     after
         An id: only jobs that were submitted after it.
-    store
-        Where the jobs are: `sqlite:///relative.db` or `sqlite:////absolute.db`. Default: CABRANK_STORE, else `sqlite:///cabrank.db`.
-    config
-        A TOML file of settings that names the store.
-    json
-        For programs: one JSON object for each job, a line each.
     """
     which = JobFilter(state=None if state is None else State(state), queue=queue, handler=handler)
     async with looking(store, config) as opened:
@@ -75,32 +67,27 @@ async def list_jobs(
 
 
 @jobs.command
-async def dead(*, queue: str = "", handler: str = "", store: str | None = None, config: str | None = None, json: bool = False) -> None:
+async def dead(*, queue: Queue = "", handler: Handler = "", store: Store = None, config: Config = None, json: Json = False) -> None:
     """List the jobs that were given up, with their last error: `cabrank jobs list --state dead`."""
     await list_jobs(state="dead", queue=queue, handler=handler, store=store, config=config, json=json)
 
 
 @jobs.command
-async def held(*, queue: str = "", handler: str = "", store: str | None = None, config: str | None = None, json: bool = False) -> None:
+async def held(*, queue: Queue = "", handler: Handler = "", store: Store = None, config: Config = None, json: Json = False) -> None:
     """List the jobs whose payload could not be read, and why: `cabrank jobs list --state held`."""
     await list_jobs(state="held", queue=queue, handler=handler, store=store, config=config, json=json)
 
 
 @jobs.command
-async def show(*ids: str, store: str | None = None, config: str | None = None, json: bool = False) -> None:
-    """Show all that is known of jobs.
+async def show(*ids: Ids, store: Store = None, config: Config = None, json: Json = False) -> None:
+    """Show all that is known of jobs: where they stand, what they were given, what their runs failed of.
 
-    Parameters
-    ----------
-    ids
-        One or more ids.
-    store
-        Where the jobs are.
-    config
-        A TOML file of settings that names the store.
-    json
-        For programs: one JSON object for each job, a line each.
+    For example:
+
+        cabrank jobs show k7x2m9q4-1042 --store sqlite:///jobs.db
     """
+    if not ids:
+        raise SettingError("say which jobs, by their ids: `cabrank jobs list` shows them")
     async with looking(store, config) as opened:
         for id in ids:
             record = await found(opened, id)
@@ -112,33 +99,24 @@ async def show(*ids: str, store: str | None = None, config: str | None = None, j
 
 @jobs.command
 async def retry(
-    *ids: str,
+    *ids: IdsOrFilter,
     state: Literal["dead", "held", "cancelled", "expired"] | None = None,
-    queue: str = "",
-    handler: str = "",
-    store: str | None = None,
-    config: str | None = None,
+    queue: Queue = "",
+    handler: Handler = "",
+    store: Store = None,
+    config: Config = None,
 ) -> None:
     """Make dead, held, cancelled or expired jobs wait again, their failures forgotten: those of the ids, or all that a filter names.
 
-    Examples:
+    For example:
+
         cabrank jobs retry k7x2m9q4-1042
         cabrank jobs retry --state dead --handler upload
 
     Parameters
     ----------
-    ids
-        One or more ids; or a filter instead.
     state
         Only jobs in this state. Default with a filter: dead ones.
-    queue
-        Only jobs of this queue.
-    handler
-        Only jobs of this handler.
-    store
-        Where the jobs are.
-    config
-        A TOML file of settings that names the store.
     """
     chosen = _chosen(ids, state, queue, handler, instead=(State.DEAD,), may=Cause.REOPENED)
     async with looking(store, config) as opened:
@@ -156,33 +134,24 @@ async def retry(
 
 @jobs.command
 async def cancel(
-    *ids: str,
+    *ids: IdsOrFilter,
     state: Literal["waiting", "running", "held"] | None = None,
-    queue: str = "",
-    handler: str = "",
-    store: str | None = None,
-    config: str | None = None,
+    queue: Queue = "",
+    handler: Handler = "",
+    store: Store = None,
+    config: Config = None,
 ) -> None:
     """Cancel jobs that have not ended: those of the ids, or all that a filter names. A running one is asked to stop.
 
-    Examples:
+    For example:
+
         cabrank jobs cancel k7x2m9q4-1042
         cabrank jobs cancel --queue uploads --handler upload
 
     Parameters
     ----------
-    ids
-        One or more ids; or a filter instead.
     state
         Only jobs in this state. Default with a filter: waiting and running ones.
-    queue
-        Only jobs of this queue.
-    handler
-        Only jobs of this handler.
-    store
-        Where the jobs are.
-    config
-        A TOML file of settings that names the store.
     """
     chosen = _chosen(ids, state, queue, handler, instead=(State.WAITING, State.RUNNING), may=Cause.CANCELLED)
     async with looking(store, config) as opened:
@@ -198,33 +167,24 @@ async def cancel(
 
 @jobs.command
 async def purge(
-    *ids: str,
+    *ids: IdsOrFilter,
     state: Literal["dead", "held", "cancelled", "expired"] | None = None,
-    queue: str = "",
-    handler: str = "",
-    store: str | None = None,
-    config: str | None = None,
+    queue: Queue = "",
+    handler: Handler = "",
+    store: Store = None,
+    config: Config = None,
 ) -> None:
     """Forget dead, held, cancelled or expired jobs for good: those of the ids, or all that a filter names.
 
-    Examples:
+    For example:
+
         cabrank jobs purge k7x2m9q4-1042
         cabrank jobs purge --state dead --handler upload
 
     Parameters
     ----------
-    ids
-        One or more ids; or a filter instead.
     state
         Only jobs in this state. Default with a filter: dead ones.
-    queue
-        Only jobs of this queue.
-    handler
-        Only jobs of this handler.
-    store
-        Where the jobs are.
-    config
-        A TOML file of settings that names the store.
     """
     chosen = _chosen(ids, state, queue, handler, instead=(State.DEAD,), may=Cause.REOPENED)
     async with looking(store, config) as opened:

@@ -14,7 +14,7 @@ from cabrank.cli.starting import DURABLE_STORE
 from cabrank.errors import SettingError, StoreUnusable
 from cabrank.intake import Intake
 from cabrank.job import number_of, unknown_job
-from cabrank.settings import load
+from cabrank.settings import Settings, load
 from cabrank.states import State
 from cabrank.stores import path_of
 from cabrank.stores.contract import InspectedStore, JobFilter, JobRecord, Page
@@ -32,13 +32,30 @@ async def looking(store: str | None, config: str | None) -> AsyncGenerator[Inspe
         StoreUnusable: there is none.
         StoreUnavailable: it does not answer.
     """
-    settings = load(os.environ, config=config, otherwise={"store": DURABLE_STORE}, store=store)
+    settings = _settings(store, config)
+    check_exists(_file_of(settings))
+    async with Intake(settings=settings) as intake:
+        yield intake.engine.store
+
+
+def file_of(store: str | None, config: str | None) -> Path:
+    """The file of the store that is named, else of that of the settings; it need not be there.
+
+    Raises:
+        SettingError: the store is in the memory of another process.
+    """
+    return _file_of(_settings(store, config))
+
+
+def _settings(store: str | None, config: str | None) -> Settings:
+    return load(os.environ, config=config, otherwise={"store": DURABLE_STORE}, store=store)
+
+
+def _file_of(settings: Settings) -> Path:
     path = path_of(settings.store)
     if path is None:
         raise SettingError(f"jobs of {settings.store} are in the memory of their process: ask its HTTP server, or give a store in a file")
-    check_exists(path)
-    async with Intake(settings=settings) as intake:
-        yield intake.engine.store
+    return path
 
 
 def check_exists(path: Path) -> None:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cabrank.cli.looking import line, looking, span
+from cabrank.cli.options import Config, Json, Queues, Store
 from cabrank.clock import SystemClock
 from cabrank.errors import SettingError
 from cabrank.server.queues import oldest_s
@@ -37,20 +38,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @queues.command(name="list")
-async def list_queues(*, store: str | None = None, config: str | None = None, json: bool = False) -> None:
+async def list_queues(*, store: Store = None, config: Config = None, json: Json = False) -> None:
     """Show every queue of a store: what waits and runs, for how long the oldest has been ready, whether it is paused.
 
-    Examples:
-        cabrank queues list --store sqlite:///jobs.db
+    For example:
 
-    Parameters
-    ----------
-    store
-        Where the jobs are: `sqlite:///relative.db` or `sqlite:////absolute.db`. Default: CABRANK_STORE, else `sqlite:///cabrank.db`.
-    config
-        A TOML file of settings that names the store.
-    json
-        For programs: one JSON object for each queue, a line each.
+        cabrank queues list --store sqlite:///jobs.db
     """
     async with looking(store, config) as opened:
         lines = [await _line(opened, queue, tally) for queue, tally in sorted((await opened.tally()).items())]
@@ -70,7 +63,7 @@ async def list_queues(*, store: str | None = None, config: str | None = None, js
 
 
 @queues.command
-async def pause(*names: str, store: str | None = None, config: str | None = None) -> None:
+async def pause(*names: Queues, store: Store = None, config: Config = None) -> None:
     """Start nothing more of these queues, in any process, until they are resumed. New jobs are still taken on; what runs goes on."""
     async with looking(store, config) as opened:
         await _check(opened, names)
@@ -80,7 +73,7 @@ async def pause(*names: str, store: str | None = None, config: str | None = None
 
 
 @queues.command
-async def resume(*names: str, store: str | None = None, config: str | None = None) -> None:
+async def resume(*names: Queues, store: Store = None, config: Config = None) -> None:
     """Let paused queues go on."""
     async with looking(store, config) as opened:
         await _check(opened, names)
@@ -90,22 +83,17 @@ async def resume(*names: str, store: str | None = None, config: str | None = Non
 
 
 @queues.command
-async def drain(*names: str, within: float | None = None, store: str | None = None, config: str | None = None) -> None:
+async def drain(*names: Queues, within: float | None = None, store: Store = None, config: Config = None) -> None:
     """Wait until nothing of these queues waits or runs, with a bar. Whoever still submits to them is not stopped.
 
-    Examples:
+    For example:
+
         cabrank queues drain uploads --within 60
 
     Parameters
     ----------
-    names
-        The queues.
     within
         Seconds after which it is given up, with exit status 1. Default: none.
-    store
-        Where the jobs are.
-    config
-        A TOML file of settings that names the store.
     """
     async with looking(store, config) as opened:
         await _check(opened, names)

@@ -21,6 +21,7 @@ from cabrank.cli.items import STDIN, Format, Source, format_of
 from cabrank.cli.journal import Journal, Record, RunUnusable, Target, head_before
 from cabrank.cli.loading import load_handler
 from cabrank.cli.logs import log_to_stderr
+from cabrank.cli.options import Config
 from cabrank.cli.progress import Progress
 from cabrank.cli.starting import loop_factory
 from cabrank.cli.stopping import Stopping
@@ -49,14 +50,15 @@ def run_items(
     attempts: int | None = None,
     kind: Literal["thread", "process"] | None = None,
     grace: float | None = None,
-    config: str | None = None,
+    config: Config = None,
 ) -> int:
     """Run a handler over every item of a file, through a bounded pool of workers.
 
     Interrupt it in any way (Ctrl-C, SIGTERM, kill -9, power) and give the same command again: it goes on where it stopped. Each item
     has one result in the output or one failure in the failures file, and none is run again that was settled.
 
-    Examples:
+    For example:
+
         cabrank run fetch.py:fetch urls.txt --store run.db --workers 100
         cabrank run fetch.py:fetch urls.failures.txt --store again.db
         zcat items.ndjson.gz | cabrank run upload.py:upload - --store run.db --order completed
@@ -87,8 +89,6 @@ def run_items(
         For a plain function: `thread` (the default) or `process`, for work that needs a CPU.
     grace
         Seconds that running items get to finish at Ctrl-C. Default: 25. A second Ctrl-C stops at once.
-    config
-        A TOML file of settings. Options and variables go before it.
     """
     prepared = _prepared(load_handler(handler), attempts, kind)
     settings = _settings(store or _beside(items), workers, grace, config)

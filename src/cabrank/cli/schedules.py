@@ -10,24 +10,19 @@ from rich.console import Console
 from rich.table import Table
 
 from cabrank.cli.loading import load_app
+from cabrank.cli.options import AppPlace, Json
 from cabrank.clock import SystemClock
 from cabrank.schedules import Schedule
 
 SHOWN = 3  # of the next ticks: enough to see what an expression means
 
 
-def schedules(app: str, /, *, json: bool = False) -> None:
+def schedules(app: AppPlace, /, *, json: Json = False) -> None:
     """Show the schedules of an app and when each ticks next, in its own time zone.
 
-    Examples:
-        cabrank schedules reports.py:app
+    For example:
 
-    Parameters
-    ----------
-    app
-        Where the app is: `reports:app` or `path/to/reports.py:app`.
-    json
-        For programs: one JSON object for each schedule, a line each.
+        cabrank schedules reports.py:app
     """
     now = SystemClock.now()
     table = Table("schedule", "handler", "when", "missed", "next")

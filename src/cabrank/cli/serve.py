@@ -13,6 +13,7 @@ from functools import partial
 import cabrank
 from cabrank.cli.loading import load_app
 from cabrank.cli.logs import log_to_stderr
+from cabrank.cli.options import AppPlace, Config, Grace, MaxQueue, Promise, Workers
 from cabrank.cli.starting import DURABLE_STORE, loop_factory, who_works, whole_life
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed
@@ -20,22 +21,22 @@ from cabrank.events import logger
 from cabrank.server import life
 from cabrank.server.access import Access, read_tokens
 from cabrank.server.listening import bind
-from cabrank.settings import Durability, load
+from cabrank.settings import load
 from cabrank.signals import asked
 
 
 def serve(
-    app: str,
+    app: AppPlace,
     /,
     *,
     store: str | None = None,
     host: str | None = None,
     port: int | None = None,
-    workers: str | None = None,
-    max_queue: str | None = None,
-    grace: float | None = None,
-    durability: Durability | None = None,
-    config: str | None = None,
+    workers: Workers = None,
+    max_queue: MaxQueue = None,
+    grace: Grace = None,
+    durability: Promise = None,
+    config: Config = None,
 ) -> None:
     """Serve an app over HTTP and run its jobs.
 
@@ -48,8 +49,6 @@ def serve(
 
     Parameters
     ----------
-    app
-        Where the app is: `telemetry:app` or `path/to/telemetry.py:app`.
     store
         Where jobs are kept: `memory://`, `sqlite:///relative.db` or `sqlite:////absolute.db`. Default: `sqlite:///cabrank.db`.
     host
@@ -57,18 +56,6 @@ def serve(
         in a file that CABRANK_TOKEN_FILE names; clients send it as `Authorization: Bearer …`.
     port
         The port to serve; 0 takes a free one. Default: 8470.
-    workers
-        How many jobs run at once in each queue: `8`, or by queue, `uploads=200,thread=4`. Default: 100 for coroutines,
-        min(32, cores + 4) for threads.
-    max_queue
-        How many jobs may wait in each queue, written as for `--workers`. Default: 10,000 in memory, 10 million in a store.
-    grace
-        Seconds that running jobs get to finish at a stop. Default: 25.
-    durability
-        What an acknowledgement by a file survives: `disk`, a power loss too, or `process`, the process only, which is much quicker where
-        few submit at a time. Default: `disk`.
-    config
-        A TOML file of settings. Options and variables go before it.
     """
     given = {
         "store": store,

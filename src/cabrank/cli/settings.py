@@ -8,25 +8,20 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from cabrank.cli.options import Config, Json
 from cabrank.settings import Settings, load, reasons, sources
 
 
-def settings(*, config: str | None = None, json: bool = False) -> None:
+def settings(*, config: Config = None, json: Json = False) -> None:
     """Show every setting: its value here, where it comes from, and why the default is what it is.
 
     Any of them is set by a keyword in Python, by the variable `CABRANK_<NAME>`, or in a TOML file that `--config` or
     CABRANK_CONFIG names; the first of these that says something counts.
 
-    Examples:
+    For example:
+
         cabrank settings
         CABRANK_GRACE_S=5 cabrank settings --config cabrank.toml
-
-    Parameters
-    ----------
-    config
-        A TOML file of settings, such as `grace_s = 10`.
-    json
-        For programs: one JSON object of names and values.
     """
     values = msgspec.structs.asdict(load(os.environ, config=config))
     if json:

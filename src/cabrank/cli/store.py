@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,35 +14,29 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cabrank.cli.looking import check_exists, line
-from cabrank.cli.starting import DURABLE_STORE
+from cabrank.cli.looking import check_exists, file_of, line
+from cabrank.cli.options import Config, Json, Store
 from cabrank.clock import SystemClock
 from cabrank.errors import SettingError
 from cabrank.files import put_in_place
-from cabrank.settings import load
-from cabrank.stores import path_of
+from cabrank.settings import KIB, MIB
 from cabrank.stores.sqlite import care, moving
-
-KIB, MIB = 1 << 10, 1 << 20
 
 store = App(name="store", help="Check, shrink, copy, export and import a store in a file, also while others work with it.")
 
 
 @store.command
-def check(*, store: str | None = None, config: str | None = None, json: bool = False) -> int:
+def check(*, store: Store = None, config: Config = None, json: Json = False) -> int:
     """Read all of a store and say whether it is sound; the exit status is 1 if it is not.
 
-    Examples:
+    For example:
+
         cabrank store check --store sqlite:///jobs.db
 
     Parameters
     ----------
     store
         Where the jobs are: `sqlite:///relative.db` or `sqlite:////absolute.db`. Default: CABRANK_STORE, else `sqlite:///cabrank.db`.
-    config
-        A TOML file of settings that names the store.
-    json
-        For programs: one JSON object.
     """
     health = care.check(_file(store, config))
     if json:
@@ -54,6 +47,8 @@ def check(*, store: str | None = None, config: str | None = None, json: bool = F
     table.add_row("schema", str(health.schema))
     table.add_row("size", f"{_size(health.bytes)}, of it free {_size(health.free_bytes)}; log {_size(health.log_bytes)}")
     table.add_row("processes", f"{health.processes} have it open")
+    for reader in health.readers:
+        table.add_row("reads", f"{reader}: while it goes on, the log grows")
     Console().print(table)
     for fault in health.faults:
         print(f"fault: {fault}")
@@ -62,15 +57,13 @@ def check(*, store: str | None = None, config: str | None = None, json: bool = F
 
 
 @store.command
-def vacuum(*, store: str | None = None, config: str | None = None) -> None:
+def vacuum(*, store: Store = None, config: Config = None) -> None:
     """Give the disk back what the file does not use any more, in small steps between the work of others.
 
     Parameters
     ----------
     store
         Where the jobs are.
-    config
-        A TOML file of settings that names the store.
     """
     path = _file(store, config)
     with _bar("given back") as told:
@@ -79,10 +72,11 @@ def vacuum(*, store: str | None = None, config: str | None = None) -> None:
 
 
 @store.command
-def backup(target: Path, /, *, store: str | None = None, config: str | None = None) -> None:
+def backup(target: Path, /, *, store: Store = None, config: Config = None) -> None:
     """Copy a store as it is at this moment, while others go on with it. The copy can be used as a store.
 
-    Examples:
+    For example:
+
         cabrank store backup jobs-monday.db --store sqlite:///jobs.db
 
     Parameters
@@ -91,20 +85,19 @@ def backup(target: Path, /, *, store: str | None = None, config: str | None = No
         The file to make; it must not be there.
     store
         Where the jobs are.
-    config
-        A TOML file of settings that names the store.
     """
     print(f"{target}: {_size(care.backup(_file(store, config), target))}")
 
 
 @store.command
-def export(target: Path | None = None, /, *, store: str | None = None, config: str | None = None) -> None:
+def export(target: Path | None = None, /, *, store: Store = None, config: Config = None) -> None:
     """Write all jobs that have not returned, and what belongs to them, as lines of JSON: to a file, else to the standard output.
 
     What runs at this moment is written as waiting: stop the workers first if nothing may run twice. Ids and idempotency keys are kept;
     results of finished jobs are not.
 
-    Examples:
+    For example:
+
         cabrank store export jobs.ndjson --store sqlite:///jobs.db
         cabrank store export --store sqlite:///jobs.db | grep '"handler":"upload"'
 
@@ -114,8 +107,6 @@ def export(target: Path | None = None, /, *, store: str | None = None, config: s
         The file to write; it must not be there.
     store
         Where the jobs are.
-    config
-        A TOML file of settings that names the store.
     """
     path = _file(store, config)
     if target is None:
@@ -135,10 +126,11 @@ def export(target: Path | None = None, /, *, store: str | None = None, config: s
 
 
 @store.command(name="import")
-def bring(source: Path, /, *, store: str | None = None, config: str | None = None) -> None:
+def bring(source: Path, /, *, store: Store = None, config: Config = None) -> None:
     """Make a store out of an export. Jobs keep their ids; the file must not be there.
 
-    Examples:
+    For example:
+
         cabrank store import jobs.ndjson --store sqlite:///new.db
 
     Parameters
@@ -147,10 +139,8 @@ def bring(source: Path, /, *, store: str | None = None, config: str | None = Non
         What `cabrank store export` wrote.
     store
         The store to make.
-    config
-        A TOML file of settings that names the store.
     """
-    path = _path(store, config)
+    path = file_of(store, config)
     try:
         lines = source.open("rb")
     except OSError as error:
@@ -165,21 +155,8 @@ def _silent(done: int, whole: int) -> None:
     del done, whole
 
 
-def _path(store: str | None, config: str | None) -> Path:
-    """The file of a store.
-
-    Raises:
-        SettingError: it is in memory.
-    """
-    url = load(os.environ, config=config, otherwise={"store": DURABLE_STORE}, store=store).store
-    path = path_of(url)
-    if path is None:
-        raise SettingError(f"{url} is in the memory of a process: there is no file")
-    return path
-
-
 def _file(store: str | None, config: str | None) -> Path:
-    path = _path(store, config)
+    path = file_of(store, config)
     check_exists(path)
     return path
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from cabrank.cli.looking import first_line, found, line, looking, moment, span
+from cabrank.cli.options import Config, Json, Store
 from cabrank.clock import SystemClock
 from cabrank.job import text_id
 from cabrank.states import State
@@ -23,25 +24,20 @@ class Reasons(msgspec.Struct, frozen=True, kw_only=True):
     why: list[str]
 
 
-async def why(id: str, /, *, store: str | None = None, config: str | None = None, json: bool = False) -> None:
+async def why(id: str, /, *, store: Store = None, config: Config = None, json: Json = False) -> None:
     """Say what a job waits for, or why it is where it is.
 
     It may be due later, its queue paused, its limit used up, nobody there who knows its handler, others before it. A held job's payload
     could not be read, a dead one was given up, an expired one came too late or was dropped by a full queue.
 
-    Examples:
+    For example:
+
         cabrank why k7x2m9q4-1042 --store sqlite:///jobs.db
 
     Parameters
     ----------
     id
         The job's id.
-    store
-        Where the jobs are: `sqlite:///relative.db` or `sqlite:////absolute.db`. Default: CABRANK_STORE, else `sqlite:///cabrank.db`.
-    config
-        A TOML file of settings that names the store.
-    json
-        For programs: one JSON object.
     """
     async with looking(store, config) as opened:
         record = await found(opened, id)

@@ -10,32 +10,34 @@ from collections.abc import Callable, Sequence
 import cabrank
 from cabrank.cli.loading import load_app
 from cabrank.cli.logs import log_to_stderr
+from cabrank.cli.options import AppPlace, Config, Grace, MaxQueue, Promise, Workers
 from cabrank.cli.starting import DURABLE_STORE, loop_factory, who_works, whole_life
 from cabrank.cli.stopping import Stopping
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed, SettingError
 from cabrank.events import logger
-from cabrank.settings import Durability, load
+from cabrank.settings import load
 from cabrank.signals import asked, heard
 
 
 def work(
-    app: str,
+    app: AppPlace,
     /,
     *,
     store: str | None = None,
-    workers: str | None = None,
-    max_queue: str | None = None,
-    grace: float | None = None,
-    durability: Durability | None = None,
-    config: str | None = None,
+    workers: Workers = None,
+    max_queue: MaxQueue = None,
+    grace: Grace = None,
+    durability: Promise = None,
+    config: Config = None,
 ) -> None:
     """Run the jobs of an app that others submit to its store.
 
     It serves no port. Start as many of it as you like on one store: each takes what its own workers can start. Ctrl-C or SIGTERM
     lets what runs finish; a second one hands it back at once, for the next that comes. SIGUSR1 prints what runs and where it stands.
 
-    Examples:
+    For example:
+
         cabrank work telemetry.py:app --store sqlite:///jobs.db
         cabrank work telemetry.py:app --workers uploads=200,thread=4
         cabrank work telemetry:app --config cabrank.toml
@@ -45,22 +47,8 @@ def work(
 
     Parameters
     ----------
-    app
-        Where the app is: `telemetry:app` or `path/to/telemetry.py:app`.
     store
         Where jobs are kept: `sqlite:///relative.db` or `sqlite:////absolute.db`. Default: `sqlite:///cabrank.db`.
-    workers
-        How many jobs run at once in each queue: `8`, or by queue, `uploads=200,thread=4`. Default: 100 for coroutines,
-        min(32, cores + 4) for threads.
-    max_queue
-        How many jobs may wait in each queue, written as for `--workers`. Default: 10 million.
-    grace
-        Seconds that running jobs get to finish at a stop. Default: 25.
-    durability
-        What an acknowledgement by a file survives: `disk`, a power loss too, or `process`, the process only, which is much quicker where
-        few submit at a time. Default: `disk`.
-    config
-        A TOML file of settings. Options and variables go before it.
     """
     given = {"store": store, "max_workers": workers, "max_queue": max_queue, "grace_s": grace, "durability": durability}
     settings = load(os.environ, config=config, otherwise={"store": DURABLE_STORE}, **given)

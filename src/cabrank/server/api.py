@@ -73,11 +73,13 @@ class Api:
         return app
 
     async def _ready(self, request: Request) -> Response:
-        """It takes work, and the store answers."""
+        """It takes work, the store answers, and the event loop has not been blocked for too long a moment ago."""
         del request
         engine = self._dispatcher.engine
         if engine.closed is not None:
             raise engine.closed
+        if engine.condition.unfit:
+            raise StoreUnavailable(f"the leases of this process are not sure: {engine.condition.unfit}")
         if not engine.answering:
             raise StoreUnavailable("the store does not answer: what was taken on is sent to it again until it does")
         kept = engine.store.capabilities

@@ -42,10 +42,25 @@ class Batch:
 
     def jobs(self, body: bytes, options: Options) -> Sequence[Job]:
         """One job for each payload that is good."""
+        payloads = self.payloads(body)
+        examined = self._drafts.examined(self._handler, payloads)
+        self.check(examined)
+        good = [(payload, each) for payload, each in zip(payloads, examined, strict=True) if not isinstance(each, PayloadInvalid)]
+        return self._drafts.arrived(self._handler, good, options)
+
+    def payloads(self, body: bytes) -> list[bytes]:
+        """The payloads, each as it came."""
         payloads = payloads_by_line(body) if self._lines else payloads_of_array(body)
         if len(payloads) > TURN_ROWS:
             raise DocumentTooLarge(f"the batch has {len(payloads):,} jobs, the limit is {TURN_ROWS:,}: send it in parts, or to …/stream")
-        examined = self._drafts.examined(self._handler, payloads)
+        return payloads
+
+    def check(self, examined: Sequence[object]) -> None:
+        """Note for the answer what is wrong with payloads.
+
+        Raises:
+            PayloadInvalid: some are bad, and that is not allowed, or all are.
+        """
         self._stored = [not isinstance(each, PayloadInvalid) for each in examined]
         self._faults = [
             fault
@@ -53,11 +68,9 @@ class Batch:
             if isinstance(each, PayloadInvalid)
             for fault in faults_at(f"/{place}", each)[:MOST]
         ]
-        good = [(payload, each) for payload, each in zip(payloads, examined, strict=True) if not isinstance(each, PayloadInvalid)]
-        if len(good) < len(payloads) and not (self._partial and good):
-            bad = len(payloads) - len(good)
-            raise PayloadInvalid(f"{bad:,} of {len(payloads):,} payloads are not what {self._handler.name} takes", self._faults[:MOST])
-        return self._drafts.arrived(self._handler, good, options)
+        bad = self._stored.count(False)
+        if bad and not (self._partial and bad < len(examined)):
+            raise PayloadInvalid(f"{bad:,} of {len(examined):,} payloads are not what {self._handler.name} takes", self._faults[:MOST])
 
     def accepted(self, first_id: int, count: int) -> bytes:
         """All ids in the order of the payloads, null for those that are not stored."""

@@ -58,11 +58,6 @@ class Lines:
         if self._lines:
             yield self._cut()
 
-    @property
-    def begun(self) -> int:
-        """The number of the first line that has not been given out."""
-        return self._next
-
     def _add(self, line: Line) -> Iterator[Chunk]:
         size = 0 if isinstance(line, TooLong) else len(line)
         if self._lines and self._size + size > CHUNK_BYTES:

@@ -31,6 +31,10 @@ COUNTERS = {
     "cabrank_jobs_lost_total": ("lost", "Runs whose lease was lost: what they did is not recorded."),
     "cabrank_runs_left_behind_total": ("left_behind", "Runs that did not stop when they were told, and were left behind."),
     "cabrank_loop_blocks_total": ("loop_blocks", "Times that a handler blocked the event loop for longer than loop_block_s."),
+    "cabrank_leases_let_go_total": (
+        "leases_let_go",
+        "Times that the leases were not renewed, for the event loop was blocked for longer than max_loop_block_s.",
+    ),
     "cabrank_turns_total": ("turns", "Turns of the store."),
     "cabrank_turns_failed_total": ("turns_failed", "Turns that the store did not answer at first."),
 }
@@ -55,6 +59,8 @@ async def metrics_text(dispatcher: Dispatcher) -> str:
     pools = dispatcher.pools
     lines += _gauge("cabrank_workers", "Workers of this process.", {queue: pool.size for queue, pool in pools.items()})
     lines += _gauge("cabrank_workers_idle", "Workers that run nothing.", {queue: pool.idle for queue, pool in pools.items()})
+    log_bytes = dispatcher.engine.condition.log_bytes
+    lines += _family("cabrank_store_log_bytes", "gauge", "Bytes of the log of changes beside the store's file.", [("", log_bytes)])
     try:
         tally = await dispatcher.engine.store.tally()
     except StoreError:
@@ -64,7 +70,7 @@ async def metrics_text(dispatcher: Dispatcher) -> str:
         tally = {queue: Tally() for queue in pools} | dict(tally)
         for name, (attribute, what) in TALLIED.items():
             lines += _gauge(name, what, {queue: int(getattr(counted, attribute)) for queue, counted in tally.items()})
-    lines += _family("cabrank_ready", "gauge", "Whether it takes work and the store answers.", [("", up)])
+    lines += _family("cabrank_ready", "gauge", "Whether it takes work, the store answers, and its event loop turns.", [("", up)])
     return "\n".join([*lines, ""])
 
 

@@ -32,7 +32,7 @@ from cabrank.server.views import (
 )
 from cabrank.stores.contract import TURN_ROWS
 
-A_LINE_EACH = {"description": "One payload a line, as JSON."}
+A_LINE_EACH = {"description": "One payload a line, as JSON; with `wrapped`, an object with `payload` and options."}
 LINES: Any = (LineStored, LineFailed, StreamEnd)  # what the lines of an answer are
 VIEWS = (Accepted, AcceptedAll, Batched, JobView, JobsView, QueueView, QueuesView, Readiness, RunningView)
 
@@ -88,7 +88,8 @@ def _job(name: str, function: object, body: Mapping[str, Any] | None) -> Operati
 
 
 def _batch(name: str, payload: Mapping[str, Any]) -> Operation:
-    array = {"type": "array", "items": payload, "description": f"At most {TURN_ROWS:,} of them."}
+    what = f"At most {TURN_ROWS:,} of them. With `wrapped` each is an object with its `payload` and the options of its own job."
+    array = {"type": "array", "items": payload, "description": what}
     return Operation(
         id=f"batch_{name}",
         tag="jobs",

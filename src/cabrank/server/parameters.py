@@ -36,6 +36,7 @@ def _what(description: str, **limits: Any) -> msgspec.Meta:
     return msgspec.Meta(description=description, **limits)
 
 
+WRAPPED = _what('Each item is `{"payload": …}`, with the options of its own job beside it: `unique`, `tags`, `delay_s` and the others.')
 _Moment = Annotated[datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
@@ -68,12 +69,14 @@ class SubmitOne(SubmitPlaced, frozen=True, forbid_unknown_fields=True):
 class SubmitBatch(SubmitPlaced, frozen=True, forbid_unknown_fields=True):
     """Of a batch."""
 
+    wrapped: Annotated[bool, WRAPPED] = False
     partial: Annotated[bool, _what("Store the payloads that are good even if others are not.")] = False
 
 
 class SubmitStream(Submit, frozen=True, forbid_unknown_fields=True):
     """Of a stream."""
 
+    wrapped: Annotated[bool, WRAPPED] = False
     first_line: Annotated[int, _what("The number of the first line that is sent.", ge=1)] = 1
 
 
@@ -137,7 +140,7 @@ def submit_of(request: Request, allowed: Collection[str], kind: type[S]) -> tupl
     for name in given.keys() - set(allowed):
         raise ParameterUnusable(f"this app does not let callers set {name}; they may set {', '.join(allowed) or 'nothing'}")
     if isinstance(submit.due_at, datetime):
-        given["due_at"] = _moment(submit.due_at)
+        given["due_at"] = moment_of(submit.due_at)
     try:
         if submit.tags is not None:
             given["tags"] = check_tags([tag.strip() for tag in submit.tags.split(",")])
@@ -171,7 +174,12 @@ def _converted(said: Mapping[str, str], kind: type[T]) -> T:
     return converted
 
 
-def _moment(due_at: datetime) -> float:
+def moment_of(due_at: datetime) -> float:
+    """Seconds since the epoch.
+
+    Raises:
+        ParameterUnusable: it has no offset, so nobody knows which moment is meant.
+    """
     if due_at.tzinfo is None:
         raise ParameterUnusable("due_at needs an offset from UTC, as in 2026-01-31T09:00:00Z")
     return due_at.timestamp()

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cabrank.drafts import PLAIN, Options
-from cabrank.errors import UnknownHandler
+from cabrank.errors import CabrankError, UnknownHandler
 from cabrank.job import number_of
 from cabrank.server.batch import LINES_MEDIA, Batch
 from cabrank.server.parameters import S, SubmitBatch, SubmitOne, SubmitPlaced, SubmitStream, submit_of
@@ -18,6 +18,7 @@ from cabrank.server.problems import Answer, AnswerLate, BodyEncoded, ForeignOrig
 from cabrank.server.reception import ACCEPTED, Entrance, JobEntrance, Reception, checked_key, digested_name
 from cabrank.server.responses import response_of
 from cabrank.server.stream import JobStream
+from cabrank.server.wrapped import Unwrapping, WrappedBatch, outcomes_of
 
 PATIENCE_S = 10.0  # as long as the lane waits for a turn
 DRAINED_BYTES = 64 * 1024 * 1024  # a body that is too large is read to its end up to this, so that its client hears why
@@ -45,7 +46,12 @@ class Posting:
         handler = self._app.handler(request.path_params["id"])
         options, said = self._checked(request, SubmitBatch)
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        batch = Batch(handler, self._dispatcher.drafts, prefix=self._prefix, lines=media in LINES_MEDIA, partial=said.partial)
+        drafts, lines = self._dispatcher.drafts, media in LINES_MEDIA
+        if said.wrapped:
+            unwrapping = Unwrapping(handler, drafts, common=options, allowed=self._app.caller_options)
+            batch: Batch = WrappedBatch(handler, drafts, prefix=self._prefix, lines=lines, partial=said.partial, unwrapping=unwrapping)
+        else:
+            batch = Batch(handler, drafts, prefix=self._prefix, lines=lines, partial=said.partial)
         return await self._posted(request, batch, options, position=said.position)
 
     async def stream(self, request: Request) -> JobStream:
@@ -53,11 +59,13 @@ class Posting:
         handler = self._app.handler(request.path_params["id"])
         options, said = self._checked(request, SubmitStream)
         key = key_of(request)
+        drafts, allowed = self._dispatcher.drafts, self._app.caller_options
         return JobStream(
             handler,
             self._reception,
             options=options,
-            digested=digested_name(f"{handler.name}/stream", options),
+            unwrapping=Unwrapping(handler, drafts, common=options, allowed=allowed) if said.wrapped else None,
+            digested=digested_name(f"{handler.name}/stream{'/wrapped' if said.wrapped else ''}", options),
             key=key,
             first_line=said.first_line,
         )
@@ -80,7 +88,10 @@ class Posting:
         body = await body_of(request, entrance.limit)
         if len(body) > entrance.limit:
             return response_of(answer_to(entrance.too_large(len(body))), closes=True)
-        answer = await self.entered(entrance, body, key, options)
+        if isinstance(entrance, WrappedBatch):
+            answer = await self._parted(entrance, body, key, options)
+        else:
+            answer = await self.entered(entrance, body, key, options)
         if answer.status != ACCEPTED:
             return response_of(answer)
         response = response_of(msgspec.structs.replace(answer, body=await self._placed(answer.body)) if position else answer)
@@ -96,6 +107,18 @@ class Posting:
         await self._dispatcher.engine.handles.caught_up()
         place = await self._reception.forecast.place(number_of(self._prefix, ids[0]), len(ids) - 1)
         return msgspec.json.encode(said | msgspec.structs.asdict(place))
+
+    async def _parted(self, batch: WrappedBatch, body: bytes, key: bytes, options: Options) -> Answer:
+        """As `entered`, for what may be stored in parts."""
+        try:
+            parts = batch.parts(body, key.decode("latin-1"), options)
+            async with asyncio.timeout(PATIENCE_S):
+                outcomes = await outcomes_of(self._dispatcher, parts, patient=False)
+            return Answer(ACCEPTED, batch.told(parts, outcomes))
+        except TimeoutError:
+            raise AnswerLate from None
+        except CabrankError as error:
+            return self._reception.forecast.answer_to(error)
 
     async def entered(self, entrance: Entrance, body: bytes, key: bytes = b"", options: Options = PLAIN) -> Answer:
         """Take a body on and wait for the answer.

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from functools import partial
 
 import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from cabrank.admitting import accepted, answer
+from cabrank.admitting import accepted
 from cabrank.app import AnyHandler
 from cabrank.drafts import Options
 from cabrank.errors import CabrankError, PayloadInvalid, PayloadTooLarge
@@ -25,7 +24,8 @@ from cabrank.server.problems import problem_of
 from cabrank.server.reception import Reception
 from cabrank.server.responses import response_of
 from cabrank.server.views import LineFailed, LineStored, StreamEnd
-from cabrank.stores.contract import Admission, Submission
+from cabrank.server.wrapped import Item, Unwrapping, ids_of, keyed, outcomes_of, parts_of
+from cabrank.stores.contract import Submission
 
 CHUNK = 1_000  # lines of a turn
 KEYED_CHUNK = 100  # lines that are acknowledged together if there is a key: each chunk has a receipt
@@ -95,11 +95,22 @@ class JobStream:
     the first line that is sent, so that who knows up to where it was acknowledged need not send all of them again.
     """
 
-    def __init__(self, handler: AnyHandler, reception: Reception, *, options: Options, digested: str, key: str, first_line: int) -> None:
+    def __init__(
+        self,
+        handler: AnyHandler,
+        reception: Reception,
+        *,
+        options: Options,
+        unwrapping: Unwrapping | None,
+        digested: str,
+        key: str,
+        first_line: int,
+    ) -> None:
         dispatcher = reception.dispatcher
         self._handler = handler
         self._dispatcher = dispatcher
         self._options = options
+        self._unwrapping = unwrapping
         self._digested = digested
         self._key = key
         self._reception = reception
@@ -107,6 +118,7 @@ class JobStream:
         most = max(1, min(KEYED_CHUNK if key else CHUNK, bound.jobs // 4))  # small enough to find room while others submit too
         self._lines = Lines(first=first_line, most=most, limit=dispatcher.settings.payload_limit, even=bool(key))
         self._told = Told(dispatcher.engine.handles.prefix)
+        self._next_line = first_line
         self._failure: CabrankError | None = None
         self._over = False
 
@@ -144,31 +156,53 @@ class JobStream:
             await self._told.less.wait()
         self._dispatcher.engine.check_open()
         given = [(number, line) for number, line in enumerate(chunk.lines, chunk.first) if line]
-        payloads = [b"" if isinstance(line, TooLong) else line for _, line in given]
-        examined = self._dispatcher.drafts.examined(self._handler, payloads)
+        numbers = [number for number, _ in given]
+        examined = self._examined([b"" if isinstance(line, TooLong) else line for _, line in given])
         verdicts = [
             PayloadTooLarge(line.size, self._dispatcher.settings.payload_limit) if isinstance(line, TooLong) else each
             for (_, line), each in zip(given, examined, strict=True)
         ]
-        good = [(payload, each) for payload, each in zip(payloads, verdicts, strict=True) if not isinstance(each, PayloadInvalid)]
-        first_id = await self._stored(chunk, good) if good else 0
-        for entry in _entries([number for number, _ in given], verdicts, first_id):
+        good = [(number, each) for number, each in zip(numbers, verdicts, strict=True) if isinstance(each, Item)]
+        ids = await self._stored(chunk, good) if good else []
+        for entry in _entries(numbers, verdicts, ids):
             self._told.add(entry)
+        self._next_line = chunk.first + len(chunk.lines)
 
-    async def _stored(self, chunk: Chunk, good: list[tuple[bytes, tuple[object, ...]]]) -> int:
-        """The first id of the jobs of a chunk, once they are committed. Waits for room."""
+    def _examined(self, lines: list[bytes]) -> list[Item | PayloadInvalid]:
+        if self._unwrapping is not None:
+            return self._unwrapping.examined(lines)
+        examined = self._dispatcher.drafts.examined(self._handler, lines)
+        return [
+            each if isinstance(each, PayloadInvalid) else Item(line, each, self._options)
+            for line, each in zip(lines, examined, strict=True)
+        ]
+
+    async def _stored(self, chunk: Chunk, good: list[tuple[int, Item]]) -> list[int]:
+        """The ids of the jobs of a chunk, once they are committed. Waits for room."""
         engine = self._dispatcher.engine
         if not engine.ids.enough(len(good)):
             await engine.ids.refill()
-        jobs = self._dispatcher.drafts.arrived(self._handler, good, self._options)
-        submission = Submission(jobs=jobs)
-        if self._key:
-            body = b"\n".join(b"" if isinstance(line, TooLong) else line for line in chunk.lines)
-            # No key that a client can send has a line end in it, so those of chunks never meet another.
-            submission = Submission(jobs=jobs, key=f"{self._key}\n{chunk.first}", digest=digest_of(self._digested, body))
-        answered: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
-        self._dispatcher.enter(submission, partial(answer, answered), patient=True)
-        return accepted(await answered, self._key, self._dispatcher.settings) or jobs[0].id
+        parts = self._parts(chunk, [number for number, _ in good], [item for _, item in good])
+        outcomes = await outcomes_of(self._dispatcher, parts, patient=True)
+        ids: list[int] = []
+        for part, outcome in zip(parts, outcomes, strict=True):
+            if isinstance(outcome, CabrankError):
+                raise outcome
+            accepted(outcome, self._key, self._dispatcher.settings)
+            ids += ids_of(part, outcome)
+        return ids
+
+    def _parts(self, chunk: Chunk, numbers: list[int], items: list[Item]) -> list[Submission]:
+        if self._unwrapping is None:
+            jobs = self._dispatcher.drafts.arrived(self._handler, [(item.payload, item.args) for item in items], self._options)
+            placed = [(0, Submission(jobs=jobs))]
+        else:
+            placed = list(parts_of(self._unwrapping.jobs(items), items))
+        if not self._key:
+            return [part for _, part in placed]
+        body = b"\n".join(b"" if isinstance(line, TooLong) else line for line in chunk.lines)
+        digest = digest_of(self._digested, body)
+        return [keyed(part, self._key, numbers[place] if place else chunk.first, digest) for place, part in placed]
 
     # ----------------------------------------------------------------------------------------------------------- writing
 
@@ -191,7 +225,7 @@ class JobStream:
         """The line that ends the answer: whether all was read, and if not, why not and from where to send again."""
         told = self._told
         failed = None if self._failure is None else problem_of(self._failure)
-        end = StreamEnd(end=failed is None, next_line=self._lines.begun, lines=told.lines, stored=told.stored, problem=failed)
+        end = StreamEnd(end=failed is None, next_line=self._next_line, lines=told.lines, stored=told.stored, problem=failed)
         return msgspec.json.encode(end) + b"\n"
 
 
@@ -199,9 +233,10 @@ def _body(said: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": said, "more_body": more}
 
 
-def _entries(numbers: list[int], verdicts: list[tuple[object, ...] | PayloadInvalid], first_id: int) -> Iterator[Stored | Failed]:
+def _entries(numbers: list[int], verdicts: list[Item | PayloadInvalid], ids: list[int]) -> Iterator[Stored | Failed]:
     """What is said of the lines of a chunk: as few entries as will do."""
     run: Stored | None = None
+    its = iter(ids)
     for number, verdict in zip(numbers, verdicts, strict=True):
         if isinstance(verdict, PayloadInvalid):
             if run is not None:
@@ -209,12 +244,12 @@ def _entries(numbers: list[int], verdicts: list[tuple[object, ...] | PayloadInva
                 run = None
             yield Failed(number, msgspec.json.encode(LineFailed(line=number, problem=problem_of(verdict))))
             continue
-        if run is not None and run.line + run.count == number:
+        id = next(its)
+        if run is not None and (run.line + run.count, run.first_id + run.count) == (number, id):
             run = Stored(run.line, run.first_id, run.count + 1)
         else:
             if run is not None:
                 yield run
-            run = Stored(number, first_id, 1)
-        first_id += 1
+            run = Stored(number, id, 1)
     if run is not None:
         yield run

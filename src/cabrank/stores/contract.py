@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from cabrank.block import Block, Leases, granted
+from cabrank.condition import Condition
 from cabrank.job import LAST_PRIORITY, Conflict, FailedRun, Job, Lease, Progress, Settlement
 from cabrank.policy import Limit
 from cabrank.settings import Bound, Settings
@@ -71,7 +72,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `key` and `digest` (of the body) make it repeatable. A job with `unique` comes alone, and `on_conflict` says what becomes of it
     beside another one. One with a `tick` is stored only if neither that nor a later one of the schedule was before. `has_room`: its
-    jobs were counted by `Store.take_room` already.
+    jobs were counted by `Store.take_room` already. `mixed`: they may differ in their tags.
     """
 
     jobs: Sequence[Job]
@@ -81,6 +82,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     on_conflict: Conflict = Conflict.SKIP
     unique_over: Collection[State] = ()
     tick: Tick | None = None
+    mixed: bool = False
 
     @property
     def unique(self) -> bool:
@@ -94,8 +96,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def marked(self) -> bool:
-        """Whether its jobs have tags or a unique key."""
-        return not isinstance(self.jobs, Block) and bool(self.jobs[0].unique or self.jobs[0].tags)
+        """Whether its jobs have tags or a unique key, or may have."""
+        return not isinstance(self.jobs, Block) and bool(self.mixed or self.jobs[0].unique or self.jobs[0].tags)
 
 
 class Admission(msgspec.Struct, frozen=True, gc=False):
@@ -188,6 +190,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     Only jobs of `handlers` are leased to it. By handler, where it differs from the setting: `max_crashes`, which this holder goes by
     when it finds that another one died, and `keep_done_s`, for the jobs that end here. `limits` by handler, where it has one.
+    `condition` says whether its leases are to be renewed, and is told how the store is.
     """
 
     handlers: frozenset[str]
@@ -195,6 +198,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     max_crashes: Mapping[str, int]
     limits: Mapping[str, Limit] = {}
     keep_done_s: Mapping[str, float] = {}
+    condition: Condition = msgspec.field(default_factory=Condition)
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):

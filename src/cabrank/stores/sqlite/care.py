@@ -14,6 +14,7 @@ from cabrank.errors import StoreUnusable
 from cabrank.files import put_in_place
 from cabrank.stores.sqlite.holders import folder_of, made_folder
 from cabrank.stores.sqlite.locks import TurnLock, is_held
+from cabrank.stores.sqlite.logsize import log_of, readers_of, size_of
 from cabrank.stores.sqlite.migrations import APPLICATION_ID, VERSION
 from cabrank.stores.sqlite.schema import BUSY_MS, Phase
 
@@ -29,12 +30,16 @@ from queue
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """What a check found: nothing in `faults` if all is well. Sizes are in bytes; `free_bytes` is what a vacuum gives back."""
+    """What a check found: nothing in `faults` if all is well. Sizes are in bytes; `free_bytes` is what a vacuum gives back.
+
+    `readers` are processes in the midst of a read: as long as one goes on, the log grows.
+    """
 
     path: str
     schema: int
     bytes: int
     log_bytes: int
+    readers: Sequence[str]
     free_bytes: int
     processes: int
     faults: Sequence[str]
@@ -46,6 +51,7 @@ def check(path: Path) -> Health:
     Raises:
         StoreUnusable: it is no file of a store.
     """
+    readers = readers_of(path)
     with closing(opened(path, apsw.SQLITE_OPEN_READONLY)) as connection:
         connection.execute("begin")
         try:
@@ -54,12 +60,12 @@ def check(path: Path) -> Health:
         except apsw.CorruptError as error:
             damage, counted = [str(error)], []
         page, free = _number(connection, "page_size"), _number(connection, "freelist_count")
-        log = path.with_name(path.name + "-wal")
         return Health(
             path=str(path),
             schema=_number(connection, "user_version"),
             bytes=path.stat().st_size,
-            log_bytes=log.stat().st_size if log.exists() else 0,
+            log_bytes=size_of(log_of(path)),
+            readers=readers,
             free_bytes=page * free,
             processes=sum(map(is_held, folder_of(path).glob("life-*"))),
             faults=[

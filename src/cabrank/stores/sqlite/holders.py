@@ -80,6 +80,10 @@ class Holders:
         self._handlers = handlers
         self._lines = lines
         self._boot = boot()
+        self._awake_at = time.monotonic()
+        self._lenient_until = 0.0
+        self.lapsed = False
+        """Whether the lease was left to run out: it is taken up again with the next turn."""
         self._life: FileLock | None = None
         self.id = 0
 
@@ -100,6 +104,17 @@ class Holders:
     def renew(self) -> None:
         """Hold the leases for another `lease_s`."""
         self._connection.execute(sql.RENEW, (self._expiry(), self.id))
+        self.lapsed = False
+
+    def wake(self) -> None:
+        """Notice it if this process stood still: others may have stood still with it, and get the time to renew their leases.
+
+        So a machine that was suspended, or a container that was frozen, goes on where it was, instead of all taking from all.
+        """
+        now = time.monotonic()
+        if now - self._awake_at > 2 * self._terms.settings.renew_s:
+            self._lenient_until = now + self._terms.settings.lease_s
+        self._awake_at = now
 
     def leave(self, now: float) -> None:
         """Give back what is still held, without a crash, and be no holder any more."""
@@ -118,6 +133,7 @@ class Holders:
 
     def take_back(self, now: float) -> Gone:
         """Make the jobs of holders that are dead or silent ready again, one crash more behind them."""
+        self.wake()
         others: list[Any] = self._connection.execute(sql.OTHERS, (self.id,)).fetchall()
         gone = [holder for holder, booted, expires_at in others if self._is_gone(holder, booted, expires_at)]
         given_up: list[Lease] = []
@@ -133,7 +149,7 @@ class Holders:
         return Gone(len(gone), given_up)
 
     def _is_gone(self, holder: int, booted: str, expires_at: float) -> bool:
-        if booted != self._boot or expires_at <= time.monotonic():
+        if booted != self._boot or expires_at <= time.monotonic() >= self._lenient_until:
             return True
         path = self._path(holder)
         return not path.exists() or not is_held(path)

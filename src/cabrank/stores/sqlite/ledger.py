@@ -26,6 +26,7 @@ from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.holders import Holders, boot, made_folder
 from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.locks import TurnLock, is_held
+from cabrank.stores.sqlite.logsize import LogWatch
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.news import next_due_s, what_is_new
 from cabrank.stores.sqlite.people import Change
@@ -52,6 +53,7 @@ class Ledger:
         self._folder = made_folder(path)
         self._lock = TurnLock(self._folder)
         self._space = Space(path, terms.settings.min_free, clock.monotonic)
+        self._log = LogWatch(path, terms.settings.log_limit, terms.condition)
         self._last: tuple[int, Turn] | None = None
         self._unsure: tuple[int, Turn] | None = None
         self._broken = False
@@ -106,6 +108,11 @@ class Ledger:
 
     def renew(self) -> None:
         """Hold the leases for longer. Called between turns; one that fails is made good by the next, or the next turn says why."""
+        self._log.look()
+        self._holders.wake()
+        if not self._terms.condition.holds:
+            self._holders.lapsed = True
+            return
         with contextlib.suppress(StoreUnavailable, apsw.Error), self._held(), self._transaction():
             self._holders.renew()
 
@@ -179,6 +186,9 @@ class Ledger:
         if opening.turn is None:  # taken for dead meanwhile: its jobs are others' now
             self._holders.register()
             self._swept = True
+        elif self._holders.lapsed:
+            self._holders.renew()
+            self._swept = True
         cancelled = settle.record(connection, ended, opening, self._keeping, now) if ended else []
         promote(connection, opening, now)
         paused = [self._queues.name(number) for number, waiting in opening.queues.items() if waiting.paused]
@@ -237,8 +247,7 @@ class Ledger:
 
     def _claim_suspect(self, want: Mapping[str, Want], opening: Opening) -> list[Lease]:
         for queue in (queue for queue, its in want.items() if its.alone):
-            number = self._queues.number(queue)
-            if leases := self._claimer.claim_suspect(queue, number, opening, self._holders.id):
+            if leases := self._claimer.claim_suspect(queue, self._queues.number(queue), opening, self._holders.id):
                 return leases
         return []
 

@@ -15,6 +15,7 @@ from cabrank.states import State
 from cabrank.stores.sqlite.migrations import APPLICATION_ID, migrate
 
 BUSY_MS = 5_000  # an outside writer (a backup, a person) may hold the file; our own processes never meet here, they queue at a lock
+LOG_KEPT = 32 << 20  # bytes: the log has 16 MiB at most where nobody reads for long; one that had grown is cut to this
 CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL between checkpoints: they cost less when they are rare, and the file stays small
 
 
@@ -65,6 +66,7 @@ def open_writer(path: Path, *, synchronous: Literal["full", "normal"], rng: Rand
             raise StoreUnusable(f"{path}: this file system cannot share memory, as WAL needs (is it a network disk?): use a local disk")
         connection.execute(f"pragma synchronous = {synchronous}")
         connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute(f"pragma journal_size_limit = {LOG_KEPT}")
         connection.execute("pragma temp_store = memory")
         if _pragma(connection, "synchronous") != {"full": 2, "normal": 1}[synchronous]:
             raise StoreUnusable(f"{path}: SQLite did not take synchronous = {synchronous}")
