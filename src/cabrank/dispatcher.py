@@ -350,7 +350,7 @@ class Dispatcher(Intake):
 
     def _hand_back(self, pool: WorkerPool) -> None:
         """Give back what was claimed and has not started."""
-        for lease in pool.queue.clear():
+        for lease in pool.clear():
             self._report(lease, Interrupted())
 
     def _check_outside(self, queues: Collection[str]) -> None:

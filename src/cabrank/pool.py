@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from cabrank.batch import leases_of, reaches
@@ -17,7 +17,7 @@ from cabrank.policy import Cancelled, Interrupted, Late, Outcome, TimedOut
 from cabrank.queue import JobQueue, Line
 from cabrank.root import STUBBORN_S
 from cabrank.stores.contract import Want
-from cabrank.workers.contract import Worker
+from cabrank.workers.contract import Holder, Worker
 
 SLICE_S = 0.001  # a worker whose jobs never suspend gives the event loop a turn after this
 AT_ONCE = 16  # jobs between two looks at the clock, where a slice has room for more than that
@@ -59,6 +59,7 @@ class WorkerPool:
         self.returned = returned
         self.tell = tell
         self._clock = clock
+        self.holders: set[Holder] = set()
         self._batching = Batching(queue, clock)
         self._timeout_of = timeout_of
         self._freed = freed  # called when a worker can take jobs again without having reported one
@@ -122,6 +123,28 @@ class WorkerPool:
         head = None if self._leaving else self.queue.head
         return head if isinstance(head, Leases) and head.block.is_like(leases.block) else None
 
+    def next_lease(self, *, first: bool) -> Lease | None:
+        """See `Source`."""
+        while not self._leaving:
+            head = self.queue.head
+            if head is None or isinstance(head, Line) or (head.crashes and not first):
+                return None
+            lease = self.queue.take()
+            if not self._is_late(lease):
+                return lease
+            self.ended += 1
+            self.report(lease, Late())
+        return None
+
+    def most_held(self) -> int:
+        """See `Source`."""
+        return 1 if self._rank or self._hired else self.queue.most_held(self.size)
+
+    def put_back(self, leases: Sequence[Lease]) -> None:
+        """See `Source`."""
+        self.queue.put_first(leases)
+        self.hire()
+
     def hire(self, most: int = 1) -> None:
         """Wake the longest idle worker, if there is work and fewer than `most` are on their way."""
         while self._rank and self._hired < most and self.queue:
@@ -151,8 +174,14 @@ class WorkerPool:
         """Tell so many workers to leave: the idle ones do at once, then the first that end what they run. Nothing is interrupted."""
         if self._leaving != ALL:
             self._leaving += workers
-            self.queue.extend(self.queue.clear())  # whoever runs through leases of jobs that are alike sees that there are no more
+            self.queue.extend(self.clear())  # whoever runs through leases of jobs that are alike sees that there are no more
             self._call_out(workers)
+
+    def clear(self) -> list[Lease]:
+        """Take out everything that has not started."""
+        for holder in tuple(self.holders):
+            holder.take_back()
+        return self.queue.clear()
 
     def sweep(self) -> None:
         """Stop the runs that have had their time."""
@@ -175,6 +204,8 @@ class WorkerPool:
 
     def cancel(self, fence: tuple[int, int]) -> bool:
         """Stop one run, or take it out of the queue before it starts. False: it is not here any more."""
+        for holder in tuple(self.holders):
+            holder.take_back()
         lease = self.queue.remove(fence)
         if lease is not None:
             self.report(lease, FINISHED)
@@ -191,7 +222,7 @@ class WorkerPool:
         for worker in self._workers:
             worker.retire()
         self._call_out(len(self._rank))
-        return self.queue.clear()
+        return self.clear()
 
     def interrupt(self) -> None:
         """Ask everything that runs to stop and be handed back."""
@@ -206,6 +237,7 @@ class WorkerPool:
 
     async def _work(self, worker: Worker) -> None:
         """Take a job, run it, report the outcome, until somebody has to leave."""
+        travel = worker.travel if isinstance(worker, Holder) else None
         try:
             slice_began = self.monotonic()
             while not self._leaving:
@@ -214,7 +246,9 @@ class WorkerPool:
                     await self._stand_in_rank()
                     slice_began = self.monotonic()
                     continue
-                if isinstance(head, Leases):
+                if travel is not None and not isinstance(head, Line):
+                    through: Awaitable[bool] | None = travel(self)
+                elif isinstance(head, Leases):
                     through = worker.run_through(head, self)
                 else:
                     through = self._batching.run(worker, head, self) if isinstance(head, Line) else None
@@ -241,14 +275,17 @@ class WorkerPool:
         worker.lease = lease
         worker.began_at = began_at = self.monotonic()
         self.at_work += 1
-        deadline_at = lease.job.deadline_at
-        outcome = Late() if deadline_at and deadline_at < self._clock.now() else await worker.run(lease)
+        outcome = Late() if self._is_late(lease) else await worker.run(lease)
         worker.lease = None
         self.at_work -= 1
         self.ended += 1
         self.running_s += self.monotonic() - began_at
         self.report(lease, outcome)
         return worker.suspended
+
+    def _is_late(self, lease: Lease) -> bool:
+        deadline_at = lease.job.deadline_at
+        return bool(deadline_at) and deadline_at < self._clock.now()
 
     def _leave(self, worker: Worker) -> None:
         """One that was told to leave does: if it was hired meanwhile, the next in the rank is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 
 from cabrank.app import AnyHandler
@@ -14,6 +14,8 @@ from cabrank.job import Lease
 from cabrank.stores.contract import SUSPECT_CRASHES, TURN_BYTES, TURN_ROWS, Want
 
 RESERVATION = TURN_ROWS  # leases, however short the jobs: with less, a turn could bring more new jobs than start before the next
+HOLD_S = 0.005  # of work, by the measured run time, that a busy worker may hold: for so long an idle one may miss it
+HOLD = 64  # leases: enough that a worker never waits for the event loop
 SMOOTHING = 0.2  # weight of the newest measurement of the run time
 
 RUNNING_IN: ContextVar[str] = ContextVar("cabrank_running_in", default="")
@@ -95,6 +97,10 @@ class JobQueue:
             if isinstance(lease, Leases):
                 self._blocks.append(lease)
 
+    def put_first(self, leases: Sequence[Lease]) -> None:
+        """Put leases that were taken before those that wait."""
+        self._waiting.extendleft(reversed(leases))
+
     def take_line(self) -> Line:
         """Take the line that is next out of its place, which must be there. It is put back when a worker has looked after it."""
         line = self._waiting.popleft()
@@ -170,6 +176,12 @@ class JobQueue:
         if waiting > startable and most < reserve // 2:  # a claim costs as much as tens of short jobs, and enough waits here
             most = 0
         return Want(most, TURN_BYTES, max(0, startable - waiting), alone)
+
+    def most_held(self, workers: int) -> int:
+        """How many leases one of the workers, all of which are busy, may hold: its part of what waits, if it takes less than `HOLD_S`."""
+        if not self.run_s or not self._reserve_s:
+            return 1
+        return max(1, min(HOLD, int(min(HOLD_S, self._reserve_s) / self.run_s), 1 + len(self) // max(1, workers)))
 
     def _startable(self, idle: int) -> int:
         """How many jobs idle workers can start. In a queue with other handlers too, batches are claimed for once one has begun."""

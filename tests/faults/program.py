@@ -37,6 +37,17 @@ def segfaults(number: int) -> None:
     ctypes.string_at(0)
 
 
+@app.job(kind="process")
+def prints(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+
+
+@app.job(kind="process", max_crashes=1)
+def prints_and_dies(words: str) -> None:
+    sys.stdout.write(f"{words}\n")
+    os._exit(1)
+
+
 @app.job(kind="process", max_crashes=1)
 def exits(code: int) -> None:
     os._exit(code)

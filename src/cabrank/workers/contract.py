@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import Context
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -39,6 +39,50 @@ class Desk(Protocol):
 
     def after(self, leases: Leases) -> Leases | None:
         """What is next, when `leases` are used up, if it can be run through by the same calls. None: return."""
+        ...
+
+
+class Source(Protocol):
+    """Where a worker that may hold leases beyond the one that it runs takes them and says what came of them: the pool."""
+
+    at_work: int
+    """Workers that run a job now."""
+    ended: int
+    """Runs."""
+    running_s: float
+    holders: set[Holder]
+    """Who holds some now."""
+
+    @property
+    def monotonic(self) -> Callable[[], float]:
+        """The clock."""
+        ...
+
+    @property
+    def returned(self) -> Callable[[int], None]:
+        """Told the id of each job whose first run returned None; `tell` then."""
+        ...
+
+    @property
+    def tell(self) -> Callable[[], None]:
+        """See `returned`."""
+        ...
+
+    @property
+    def report(self) -> Callable[[Lease, Outcome], None]:
+        """Told of all other runs."""
+        ...
+
+    def most_held(self) -> int:
+        """How many leases a worker may hold now, the one that it runs included."""
+        ...
+
+    def next_lease(self, *, first: bool) -> Lease | None:
+        """Take the next, for a worker that holds others unless it is its `first`. None: there is none, or not for this worker now."""
+        ...
+
+    def put_back(self, leases: Sequence[Lease]) -> None:
+        """Let these, which were taken and have not begun, be the next again, in this order."""
         ...
 
 
@@ -114,6 +158,19 @@ class Worker(Protocol):
 
     def close(self) -> None:
         """The worker takes no more jobs."""
+        ...
+
+
+@runtime_checkable
+class Holder(Protocol):
+    """A worker that may hold leases beyond the one that it runs."""
+
+    def travel(self, source: Source) -> Awaitable[bool]:
+        """Take one lease after another and run it, and tell `source`, until there is none. True: the event loop has had a turn."""
+        ...
+
+    def take_back(self) -> None:
+        """Put back what has not begun."""
         ...
 
 

@@ -42,8 +42,9 @@ class ToldToStop(BaseException):
 class Child:
     """Serves one connection."""
 
-    def __init__(self, connection: socket.socket, program: Imported, prefix: str) -> None:
+    def __init__(self, connection: socket.socket, tokens: socket.socket, program: Imported, prefix: str) -> None:
         self._connection = connection
+        self._incoming = wire.Incoming(connection, tokens)
         self._program = program
         self._prefix = prefix
         self._calls: dict[str, Calls] = {}
@@ -56,7 +57,7 @@ class Child:
         """Run what comes until there is no more."""
         signal.signal(signal.SIGTERM, self._told)
         try:
-            while frame := wire.receive(self._connection):
+            while frame := self._incoming.next():
                 self._connection.sendall(wire.sent(self._run(wire.read_call(frame))))
         except BrokenPipeError:
             return  # nobody is there any more
@@ -128,7 +129,7 @@ def _lease(call: wire.Call, items: list[object] | None) -> Lease:
     return together([Lease(msgspec.structs.replace(job, id=id), call.run, call.failures) for id in call.ids], items)
 
 
-def live(connection: socket.socket, program: Imported, prefix: str, *, memory: int | None, parent: int) -> Never:
+def live(connection: socket.socket, tokens: socket.socket, program: Imported, prefix: str, *, memory: int | None, parent: int) -> Never:
     """Be a worker process, to its end. Never returns."""
     code = 1
     try:
@@ -142,7 +143,7 @@ def live(connection: socket.socket, program: Imported, prefix: str, *, memory: i
         for stream in (sys.stdout, sys.stderr):
             cast(io.TextIOWrapper, stream).reconfigure(line_buffering=True)  # what was printed is there, however it ends
         faulthandler.enable()
-        Child(connection, program, prefix).serve()
+        Child(connection, tokens, program, prefix).serve()
         code = 0
     except ToldToStop:
         code = 128 + signal.SIGTERM

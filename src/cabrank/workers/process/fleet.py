@@ -71,15 +71,16 @@ class Fleet:
             self._launch()
         assert self._connection is not None  # noqa: S101 -- for the type checker
         near, far = socket.socketpair()
+        tokens = socket.socketpair()
         out, err = os.pipe(), os.pipe()
         number = next(self._numbers)
-        given = (far.fileno(), out[1], err[1])
+        given = (far.fileno(), tokens[1].fileno(), out[1], err[1])
         with contextlib.suppress(OSError):  # the keeper has died just now: then so have all its workers
             socket.send_fds(self._connection, [COMMAND.pack(START, number, 0)], given)
         far.close()
         os.close(out[1])
         os.close(err[1])
-        link = self._links[number] = Link(number, near, (out[0], err[0]), began_at=time.monotonic())
+        link = self._links[number] = Link(number, near, tokens, (out[0], err[0]), began_at=time.monotonic())
         return link
 
     def stop(self, link: Link) -> None:
@@ -93,7 +94,7 @@ class Fleet:
 
     def dismiss(self, link: Link) -> None:
         """Tell an idle worker to close what it opened and to leave."""
-        link.send(wire.framed(wire.END))
+        link.let_go()
         self._kill_after(link, LEAVE_S)
 
     async def close(self) -> None:
@@ -143,8 +144,7 @@ class Fleet:
         if not data:
             self._lose_keeper()
             return
-        self._received += data
-        for frame in wire.frames(self._received):
+        for frame in wire.frames(self._received, data):
             self._heard(msgspec.msgpack.decode(frame, type=Event))
 
     def _heard(self, event: Event) -> None:

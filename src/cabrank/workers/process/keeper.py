@@ -8,6 +8,7 @@ settings say so, each worker is a new interpreter. When the connection to the di
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import os
 import select
@@ -30,7 +31,8 @@ from cabrank.workers.process.place import Program, import_program
 
 COMMAND = struct.Struct("<BII")  # what to do, with which worker, which signal
 START, KILL = 1, 2
-CONNECTION, ORDERS = 3, 4  # descriptors of a new interpreter
+GIVEN = 4  # descriptors that come with a worker: its connection, its tokens, where its output goes
+CONNECTION, ORDERS, TOKENS = 3, 4, 5  # descriptors of a new interpreter
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +109,7 @@ class Keeper:
             self._reap()
         if self._connection.fileno() not in ready:
             return True
-        command, descriptors, _, _ = socket.recv_fds(self._connection, COMMAND.size, 3)
+        command, descriptors, _, _ = socket.recv_fds(self._connection, COMMAND.size, GIVEN)
         while 0 < len(command) < COMMAND.size:
             command += self._connection.recv(COMMAND.size - len(command))
         if not command:
@@ -121,14 +123,13 @@ class Keeper:
         return True
 
     def _start(self, worker: int, descriptors: list[int]) -> None:
-        connection, out, err = descriptors
-        pid = self._fork(connection, out, err) if self._forks else self._spawn(connection, out, err)
+        pid = self._fork(*descriptors) if self._forks else self._spawn(*descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         self._workers[pid] = worker
         self._tell(Event(Kept.STARTED, worker, pid))
 
-    def _fork(self, connection: int, out: int, err: int) -> int:
+    def _fork(self, connection: int, tokens: int, out: int, err: int) -> int:
         parent = os.getpid()
         pid = os.fork()
         if pid:
@@ -141,21 +142,20 @@ class Keeper:
             for descriptor in (out, err, self._woken, self._wakes):
                 os.close(descriptor)
             self._connection.close()
-            program = self._orders.program
-            child.live(socket.socket(fileno=connection), self._imported, program.prefix, memory=self._orders.memory, parent=parent)
+            near, program = (socket.socket(fileno=connection), socket.socket(fileno=tokens)), self._orders.program
+            child.live(*near, self._imported, program.prefix, memory=self._orders.memory, parent=parent)
         finally:
             os._exit(1)
 
-    def _spawn(self, connection: int, out: int, err: int) -> int:
+    def _spawn(self, connection: int, tokens: int, out: int, err: int) -> int:
         with tempfile.TemporaryFile() as orders:
             orders.write(msgspec.json.encode(self._orders))
             orders.flush()
             orders.seek(0)
-            high = [os.dup(descriptor) for descriptor in (connection, orders.fileno(), out, err)]  # none of them is where another goes
-            while len(set(high) & {0, 1, 2, CONNECTION, ORDERS}):
-                high += [os.dup(descriptor) for descriptor in high[:4]]
-                high = high[-4:]
-            actions = [(os.POSIX_SPAWN_DUP2, given, wanted) for given, wanted in zip(high, (CONNECTION, ORDERS, 1, 2), strict=True)]
+            wanted = (CONNECTION, ORDERS, TOKENS, 1, 2)
+            given = (connection, orders.fileno(), tokens, out, err)
+            high = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, max(wanted) + 1) for one in given]  # none of them is where another goes
+            actions = [(os.POSIX_SPAWN_DUP2, one, place) for one, place in zip(high, wanted, strict=True)]
             try:
                 command = interpreter(f"from cabrank.workers.process.keeper import be_spawned; be_spawned({os.getpid()})")
                 return os.posix_spawn(command[0], command, os.environ, file_actions=actions)
@@ -214,4 +214,5 @@ def be_spawned(parent: int) -> None:
     """Be a worker of the keeper `parent` in a new interpreter."""
     with os.fdopen(ORDERS, "rb") as file:
         orders = msgspec.json.decode(file.read(), type=Orders)
-    child.live(socket.socket(fileno=CONNECTION), import_program(orders.program), orders.program.prefix, memory=orders.memory, parent=parent)
+    near = socket.socket(fileno=CONNECTION), socket.socket(fileno=TOKENS)
+    child.live(*near, import_program(orders.program), orders.program.prefix, memory=orders.memory, parent=parent)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import pickle
 import socket
+import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -30,7 +32,9 @@ from cabrank.policy import (
 )
 
 HEAD = 4  # bytes of a frame's length
-END = b""  # the frame that tells a worker to close what it opened and leave
+END = b""  # what is read where nothing comes any more
+TOKEN = struct.Struct("<Q")  # the number of a call, counted from 1 for each worker; whoever has read it may begin the call, or forget it
+LEAVE = 0  # the token that tells a worker to close what it opened and leave
 RECEIVE = 1 << 16  # bytes taken from a socket at a time
 
 
@@ -193,16 +197,55 @@ def read_reply(frame: bytes) -> tuple[Outcome, int]:
             return Unrecordable(reply.body.decode("utf-8", "replace")), reply.memory
 
 
-def frames(buffer: bytearray) -> Iterator[bytes]:
-    """Take the whole frames out of what came so far."""
-    taken = 0
-    while len(buffer) - taken >= HEAD:
-        ends = taken + HEAD + int.from_bytes(buffer[taken : taken + HEAD])
-        if len(buffer) < ends:
+def frames(buffer: bytearray, data: bytes) -> list[bytes]:
+    """The whole frames in what came: `data`, behind the `buffer` of what had come before and was no whole frame. The rest is left there."""
+    if buffer:
+        buffer += data
+        if len(buffer) < HEAD or len(buffer) < HEAD + int.from_bytes(buffer[:HEAD]):
+            return []
+        data = bytes(buffer)
+        buffer.clear()
+    found: list[bytes] = []
+    taken, size = 0, len(data)
+    while size - taken >= HEAD:
+        ends = taken + HEAD + int.from_bytes(data[taken : taken + HEAD])
+        if size < ends:
             break
-        yield bytes(buffer[taken + HEAD : ends])
+        found.append(data[taken + HEAD : ends])
         taken = ends
-    del buffer[:taken]
+    buffer += data[taken:]
+    return found
+
+
+class Incoming:
+    """The calls that come to a worker process, each when its token was read: until then it is taken back by whoever reads that first."""
+
+    def __init__(self, connection: socket.socket, tokens: socket.socket) -> None:
+        self._connection = connection
+        self._tokens = tokens
+        self._received = bytearray()
+        self._frames: deque[bytes] = deque()
+        self._number = LEAVE
+
+    def next(self) -> bytes:
+        """The next call that is still wanted; `END`: there is none, and the process is to leave."""
+        token = self._tokens.recv(TOKEN.size)
+        if len(token) < TOKEN.size:
+            return END
+        (number,) = TOKEN.unpack(token)
+        frame = END
+        while self._number < number:
+            frame = self._next_frame()
+            self._number += 1
+        return frame
+
+    def _next_frame(self) -> bytes:
+        while not self._frames:
+            data = self._connection.recv(RECEIVE)
+            if not data:
+                return END
+            self._frames.extend(frames(self._received, data))
+        return self._frames.popleft()
 
 
 def receive(connection: socket.socket) -> bytes:
