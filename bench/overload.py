@@ -1,7 +1,8 @@
 """Open-loop overload: `python -m bench.overload`. What the server takes, refuses and loses when more is offered than it can do.
 
 Jobs of a known length on a few workers make the capacity, which is measured first; the queue holds half a second of work. Requests come
-by a Poisson schedule that waits for nothing, and all times count from the schedule, so a slow answer hides none behind it.
+by a Poisson schedule that waits for nothing, and all times count from the schedule, so a slow answer hides none behind it. Who is refused
+comes again, as clients do; of two tenants one sends ten times as much as the other.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from random import Random
 from statistics import quantiles
+from textwrap import fill
 from typing import cast
 from urllib.request import urlopen
 
@@ -30,7 +34,11 @@ from bench import svg
 PORT = re.compile(rb" on http://127\.0\.0\.1:(\d+)")
 FACTORS = (0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0)
 WORKERS, RUN_S, HOLD_S, PATIENCE_S = 8, 0.01, 0.5, 1.0
-CONNECTIONS = 64
+SHARES = (10, 1)  # of the load, by tenant
+CONNECTIONS = (58, 6)  # by tenant
+RETRIES = 2
+LOOK_S = 0.5
+ACCEPTED, REFUSED = 202, 429
 APP = f"""
 import asyncio, os, time
 import cabrank
@@ -46,19 +54,47 @@ async def work(sent_at: float, number: int) -> None:
 
 
 class Step(msgspec.Struct, kw_only=True):
-    """What was seen while so much was offered. Shares are of the capacity; milliseconds count from the schedule."""
+    """What was seen while so much was offered. Shares are of the capacity; milliseconds count from the schedule.
+
+    `offered` are requests by the schedule, `again` those that a client sent once more after a refusal. By tenant, the loud one first:
+    `served` is the share of its requests that was taken on in the end, `tenant_p99_ms` how late a 202 came. `late` are answers that came
+    after the clients' patience, and those that were neither 202 nor 429.
+    """
 
     load: float
     offered: int
+    again: int
     accepted: int
     refused: int
+    late: int
     goodput: float
     throughput: float
     accept_p50_ms: float
     accept_p99_ms: float
     refusal_p50_ms: float
     refusal_p99_ms: float
+    served: list[float]
+    tenant_p99_ms: list[float]
+    depth: int
     memory_mb: float
+
+
+class Request(msgspec.Struct):
+    """One try of one job."""
+
+    step: int
+    tenant: int
+    number: int
+    due_at: float
+    tries: int = 1
+
+
+class Answered(msgspec.Struct):
+    """What came back to one try."""
+
+    request: Request
+    status: int
+    took_s: float
 
 
 class Connection(asyncio.Protocol):
@@ -66,7 +102,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._asked: deque[tuple[float, int]] = deque()
+        self._asked: deque[Request] = deque()
         self._rest = b""
         self.transport: asyncio.Transport
 
@@ -74,10 +110,10 @@ class Connection(asyncio.Protocol):
         """Keep it."""
         self.transport = cast(asyncio.Transport, transport)  # of TCP
 
-    def post(self, due_at: float, number: int) -> None:
+    def post(self, request: Request) -> None:
         """Send one job."""
-        body = b'{"sent_at":%.6f,"number":%d}' % (due_at, number)
-        self._asked.append((due_at, number))
+        body = b'{"sent_at":%.6f,"number":%d}' % (request.due_at, request.number)
+        self._asked.append(request)
         self.transport.write(b"POST /jobs/work HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
     def data_received(self, data: bytes) -> None:
@@ -89,55 +125,73 @@ class Connection(asyncio.Protocol):
             if len(self._rest) < end + 4 + length:
                 return
             self._rest = self._rest[end + 4 + length :]
-            self._load.answered(int(head[9:12]), *self._asked.popleft())
+            retry_after_s = int(head.partition(b"retry-after: ")[2].partition(b"\r\n")[0] or 0)
+            self._load.answered(self._asked.popleft(), int(head[9:12]), retry_after_s)
 
 
 class Load:
-    """What is offered in one step."""
+    """All that is offered, step by step. A client that is refused comes again after `Retry-After`, up to `RETRIES` times."""
 
-    def __init__(self) -> None:
-        self.accepted: list[tuple[int, float]] = []
-        self.refused: list[float] = []
-        self.others: list[int] = []
-        self._posted = -1  # known when all are
+    def __init__(self, rng: Random) -> None:
+        self.answers: list[Answered] = []
+        self.offered: list[list[int]] = []
+        """By step and tenant."""
+        self._rng = rng
+        self._connections: list[list[Connection]] = []
+        self._posted = 0
+        self._number = 0
         self._all = asyncio.Event()
+        self._retries = True
 
-    def answered(self, status: int, due_at: float, number: int) -> None:
-        """Note one answer."""
-        took_s = time.time() - due_at
-        if status == 202:
-            self.accepted.append((number, took_s))
-        elif status == 429:
-            self.refused.append(took_s)
-        else:
-            self.others.append(status)
-        if self._count == self._posted:
+    def answered(self, request: Request, status: int, retry_after_s: int) -> None:
+        """Note one answer; a refused one comes again."""
+        took_s = time.time() - request.due_at
+        self.answers.append(Answered(request, status, took_s))
+        if len(self.answers) == self._posted:
             self._all.set()
+        if status == REFUSED and request.tries <= RETRIES and self._retries:
+            wait_s = retry_after_s * self._rng.uniform(1, 1.2)
+            again = Request(request.step, request.tenant, request.number, time.time() + wait_s, request.tries + 1)
+            asyncio.get_running_loop().call_later(wait_s, self._post, again)
 
-    @property
-    def _count(self) -> int:
-        return len(self.accepted) + len(self.refused) + len(self.others)
-
-    async def offer(self, port: int, rate: float, seconds: float, rng: Random, first: int) -> int:
-        """Post by the schedule; how many were posted. Returns when all are answered."""
+    async def connect(self, port: int) -> None:
+        """Open all connections, so many for each tenant."""
         loop = asyncio.get_running_loop()
-        made = [await loop.create_connection(lambda: Connection(self), "127.0.0.1", port) for _ in range(CONNECTIONS)]
-        connections = [protocol for _, protocol in made]
-        due_at, posted = time.time(), 0
+        for many in CONNECTIONS:
+            made = [await loop.create_connection(lambda: Connection(self), "127.0.0.1", port) for _ in range(many)]
+            self._connections.append([protocol for _, protocol in made])
+
+    async def offer(self, rate: float, seconds: float) -> None:
+        """Post by the schedule for so long."""
+        self.offered.append([0] * len(SHARES))
+        due_at = time.time()
         ends_at = due_at + seconds
-        while (due_at := due_at + rng.expovariate(rate)) < ends_at:
+        while (due_at := due_at + self._rng.expovariate(rate)) < ends_at:
             if (left_s := due_at - time.time()) > 0:
                 await asyncio.sleep(left_s)
-            elif posted % 32 == 0:
+            elif self._posted % 32 == 0:
                 await asyncio.sleep(0)  # it is behind: answers have to be read all the same
-            connections[posted % CONNECTIONS].post(due_at, first + posted)
-            posted += 1
-        self._posted = posted
-        if self._count < posted:
+            [tenant] = self._rng.choices(range(len(SHARES)), SHARES)
+            self.offered[-1][tenant] += 1
+            self._number += 1
+            self._post(Request(len(self.offered) - 1, tenant, self._number, due_at))
+        await asyncio.sleep(max(0.0, ends_at - time.time()))
+
+    async def end(self) -> None:
+        """Return when all is answered. Nobody comes again from now on."""
+        self._retries = False
+        self._all.clear()
+        if len(self.answers) < self._posted:
             await self._all.wait()
-        for connection in connections:
+        for connection in chain.from_iterable(self._connections):
             connection.transport.close()
-        return posted
+
+    def _post(self, request: Request) -> None:
+        if request.tries > 1 and not self._retries:
+            return
+        self._posted += 1
+        connections = self._connections[request.tenant]
+        connections[self._posted % len(connections)].post(request)
 
 
 class Server:
@@ -165,7 +219,7 @@ class Server:
 
     def waiting(self) -> int:
         """Jobs that wait or run."""
-        with urlopen(f"http://127.0.0.1:{self.port}/queues/async") as answer:
+        with urlopen(f"http://127.0.0.1:{self.port}/queues/async") as answer:  # on another thread while load is offered
             queue = json.load(answer)
         return int(queue["waiting"]) + int(queue["running"])
 
@@ -191,12 +245,39 @@ def _percentiles_ms(seconds: list[float]) -> tuple[float, float]:
     return round(cuts[49] * 1000, 2), round(cuts[98] * 1000, 2)
 
 
+class Watch:
+    """Looks at the server once in a while: how much memory it has, how many jobs wait or run."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.memory_mb = 0.0
+        self.depth = 0
+
+    def begin(self) -> None:
+        """A step begins."""
+        self.memory_mb, self.depth = 0.0, 0
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self.memory_mb = max(self.memory_mb, self._server.memory_mb())
+            self.depth = max(self.depth, await asyncio.to_thread(self._server.waiting))
+            await asyncio.sleep(LOOK_S)
+
+
 def measure_capacity(seconds: float) -> float:
     """Jobs a second that end while more wait than can start."""
+
+    async def overfill(port: int) -> None:
+        load = Load(Random(0))
+        await load.connect(port)
+        await load.offer(1.5 * WORKERS / RUN_S, seconds)
+        await load.end()
+
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder), 1_000_000)
         try:
-            uvloop.run(Load().offer(server.port, 1.5 * WORKERS / RUN_S, seconds, Random(0), 0))
+            uvloop.run(overfill(server.port))
             ends = sorted(ended_at for _, _, ended_at in server.done())
             half = ends[len(ends) // 4 :]
             return len(half) / (half[-1] - half[0])
@@ -204,71 +285,141 @@ def measure_capacity(seconds: float) -> float:
             server.close()
 
 
+class Seen(msgspec.Struct):
+    """What a whole run showed. `began_at` has the moment of each step, `looks` its highest depth and memory."""
+
+    load: Load
+    began_at: list[float]
+    looks: list[tuple[int, float]]
+
+
+async def offer_all(server: Server, capacity: float, seconds: float, seed: int) -> Seen:
+    """One step after another, without a pause between them."""
+    load, watch = Load(Random(seed)), Watch(server)
+    seen = Seen(load, [], [])
+    await load.connect(server.port)
+    watching = asyncio.create_task(watch.run())
+    for factor in (*FACTORS, FACTORS[0]):
+        watch.begin()
+        seen.began_at.append(time.time())
+        await load.offer(factor * capacity, seconds)
+        seen.looks.append((watch.depth, round(watch.memory_mb, 1)))
+        print(f"offered {factor:g}: {sum(load.offered[-1]):,}", flush=True)
+    watching.cancel()
+    await load.end()
+    return seen
+
+
+def steps_of(seen: Seen, done: Sequence[tuple[int, float, float]], capacity: float, seconds: float) -> list[Step]:
+    """The figures of each step."""
+    steps: list[Step] = []
+    for number, factor in enumerate((*FACTORS, FACTORS[0])):
+        answers = [answer for answer in seen.load.answers if answer.request.step == number]
+        accepted = [answer for answer in answers if answer.status == ACCEPTED]
+        refused = [answer.took_s for answer in answers if answer.status == REFUSED]
+        offered = seen.load.offered[number]
+        by_tenant = [[answer.took_s for answer in accepted if answer.request.tenant == tenant] for tenant in range(len(SHARES))]
+        began_at = seen.began_at[number] + HOLD_S
+        ended = [(sent_at, at) for _, sent_at, at in done if began_at <= at < began_at - HOLD_S + seconds]
+        share = 1 / (seconds - HOLD_S) / capacity
+        accept, refusal = _percentiles_ms([answer.took_s for answer in accepted]), _percentiles_ms(refused)
+        steps.append(
+            Step(
+                load=factor,
+                offered=sum(offered),
+                again=len(answers) - sum(offered),
+                accepted=len(accepted),
+                refused=len(refused),
+                late=sum(answer.took_s > PATIENCE_S or answer.status not in {ACCEPTED, REFUSED} for answer in answers),
+                goodput=round(sum(at - sent_at <= PATIENCE_S for sent_at, at in ended) * share, 3),
+                throughput=round(len(ended) * share, 3),
+                accept_p50_ms=accept[0],
+                accept_p99_ms=accept[1],
+                refusal_p50_ms=refusal[0],
+                refusal_p99_ms=refusal[1],
+                served=[round(len(took) / max(1, many), 3) for took, many in zip(by_tenant, offered, strict=True)],
+                tenant_p99_ms=[_percentiles_ms(took)[1] for took in by_tenant],
+                depth=seen.looks[number][0],
+                memory_mb=seen.looks[number][1],
+            )
+        )
+    return steps
+
+
 def run(capacity: float, seconds: float, seed: int) -> tuple[list[Step], float, int]:
     """The steps, the seconds to normal after the last one, and how many acknowledged jobs never ran."""
     with tempfile.TemporaryDirectory() as folder:
-        server, rng = Server(Path(folder), max(WORKERS, round(capacity * HOLD_S))), Random(seed)
-        acknowledged: set[int] = set()
-        steps: list[Step] = []
-        posted, began_at = 0, 0.0
+        server = Server(Path(folder), max(WORKERS, round(capacity * HOLD_S)))
         try:
-            for factor in (*FACTORS, FACTORS[0]):
-                load, began_at = Load(), time.time()
-                offered = uvloop.run(load.offer(server.port, factor * capacity, seconds, rng, posted))
-                posted += offered
-                acknowledged |= {number for number, _ in load.accepted}
-                ended = [(sent_at, at) for _, sent_at, at in server.done() if began_at + HOLD_S <= at < began_at + seconds]
-                in_time = sum(at - sent_at <= PATIENCE_S for sent_at, at in ended)
-                measured_s = seconds - HOLD_S
-                step = Step(
-                    load=factor,
-                    offered=offered,
-                    accepted=len(load.accepted),
-                    refused=len(load.refused) + len(load.others),
-                    goodput=round(in_time / measured_s / capacity, 3),
-                    throughput=round(len(ended) / measured_s / capacity, 3),
-                    accept_p50_ms=_percentiles_ms([took_s for _, took_s in load.accepted])[0],
-                    accept_p99_ms=_percentiles_ms([took_s for _, took_s in load.accepted])[1],
-                    refusal_p50_ms=_percentiles_ms(load.refused)[0],
-                    refusal_p99_ms=_percentiles_ms(load.refused)[1],
-                    memory_mb=round(server.memory_mb(), 1),
-                )
-                print(msgspec.json.encode(step).decode(), flush=True)
-                steps.append(step)
+            seen = uvloop.run(offer_all(server, capacity, seconds, seed))
             server.emptied()
-            late = [at for _, sent_at, at in server.done() if sent_at >= began_at and at - sent_at > HOLD_S / 5 + RUN_S]
-            normal_s = max(late, default=began_at) - began_at
-            return steps, round(normal_s, 2), len(acknowledged - {number for number, _, _ in server.done()})
+            done = server.done()
         finally:
             server.close()
+    steps = steps_of(seen, done, capacity, seconds)
+    for step in steps:
+        print(msgspec.json.encode(step).decode(), flush=True)
+    down_at = seen.began_at[-1]
+    late = [at for _, sent_at, at in done if sent_at >= down_at and at - sent_at > HOLD_S / 5 + RUN_S]
+    ran = {number for number, _, _ in done}
+    lost = {answer.request.number for answer in seen.load.answers if answer.status == ACCEPTED} - ran
+    return steps, round(max(late, default=down_at) - down_at, 2), len(lost)
+
+
+def jain(shares: Sequence[float]) -> float:
+    """How alike they are: 1 if all are the same, 1/n if one has all."""
+    return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares)) if any(shares) else 1.0
 
 
 def page(steps: list[Step], capacity: float, normal_s: float, lost: int, seconds: float) -> str:
     """The page of the docs."""
     rows = [
-        f"| {step.load:g} | {step.offered:,} | {step.accepted:,} | {step.refused:,} | {step.goodput:.2f} | {step.throughput:.2f} "
-        f"| {step.accept_p50_ms:g} / {step.accept_p99_ms:g} | {step.refusal_p50_ms:g} / {step.refusal_p99_ms:g} | {step.memory_mb:g} |"
+        f"| {step.load:g} | {step.offered:,} | {step.again:,} | {step.accepted:,} | {step.refused:,} | {step.late:,} "
+        f"| {step.goodput:.2f} | {step.throughput:.2f} | {step.accept_p50_ms:.1f} / {step.accept_p99_ms:.1f} "
+        f"| {step.refusal_p50_ms:.1f} / {step.refusal_p99_ms:.1f} | {step.depth:,} | {step.memory_mb:.0f} |"
         for step in steps
     ]
+    tenants = [
+        f"| {step.load:g} | {step.served[0]:.2f} | {step.served[1]:.2f} | {jain(step.served):.3f} "
+        f"| {step.tenant_p99_ms[0]:.1f} | {step.tenant_p99_ms[1]:.1f} |"
+        for step in steps
+    ]
+    over = [step for step in steps if step.load >= 1]
     about = (
-        f"Open-loop Poisson arrivals at one server, `sqlite:///`, {WORKERS} workers, jobs of {RUN_S * 1000:g} ms, a queue of {HOLD_S:g} s\n"
-        f"of work, {seconds:g} s a step; made by `python -m bench.overload`. One 2-core machine, load generator on it. Capacity, measured\n"
-        f"first: {capacity:,.0f} jobs/s. Goodput counts jobs that ended within {PATIENCE_S:g} s of their scheduled request; it,\n"
-        "throughput and load are shares of the capacity."
+        f"Open-loop Poisson arrivals at one server, `sqlite:///`, {WORKERS} workers, jobs of {RUN_S * 1000:g} ms, a queue of {HOLD_S:g} s "
+        f"of work, {seconds:g} s a step, one straight after another; made by `python -m bench.overload`. One 2-core machine, load "
+        f"generator on it. Capacity, measured first: {capacity:,.0f} jobs/s. A client that is refused comes again after `Retry-After`, "
+        f"up to {RETRIES} times; these come on top of the load. Goodput counts jobs that ended within {PATIENCE_S:g} s of their scheduled "
+        "request; it, throughput and load are shares of the capacity. Milliseconds count from the scheduled moment. Late are answers "
+        f"after more than {PATIENCE_S:g} s, and any but 202 and 429. Depth is the most that waited or ran, memory the most resident."
     )
+    head = "load | offered | again | accepted | refused | late | goodput | throughput | 202 p50 / p99 ms | 429 p50 / p99 ms | depth | MB"
     return "\n".join(
         [
             "# Overload",
             "",
-            about,
+            fill(about, 140),
             "",
-            "| load | offered | accepted | refused | goodput | throughput | 202, p50 / p99 ms | 429, p50 / p99 ms | memory MB |",
-            "|---|---|---|---|---|---|---|---|---|",
+            f"| {head} |",
+            "|---" * 12 + "|",
             *rows,
             "",
-            f"Acknowledged and never run: {lost}. After the last step down jobs were late for {normal_s:g} s.",
+            f"- Goodput from load 1 on: {min(step.goodput for step in over):.2f} or more.",
+            f"- Refusals: p99 at most {max(step.refusal_p99_ms for step in steps):.1f} ms.",
+            f"- Memory: {steps[0].memory_mb:.0f} MB in the first step, {steps[-1].memory_mb:.0f} MB in the last.",
+            f"- Acknowledged and never run: {lost}.",
+            f"- After the last step down, when those who were refused before still come again, jobs were late for {normal_s:g} s.",
             "",
             "![Goodput and throughput by load](overload.svg)",
+            "",
+            "## Two tenants",
+            "",
+            f"One sends {SHARES[0]} times as much as the other, into the same queue. There are no quotas yet, so both are refused alike:",
+            "*served* is the share of a tenant's jobs that was taken on in the end, with Jain's index of the two.",
+            "",
+            "| load | served, loud | served, quiet | Jain | 202 p99 ms, loud | 202 p99 ms, quiet |",
+            "|---|---|---|---|---|---|",
+            *tenants,
             "",
         ]
     )
@@ -277,7 +428,7 @@ def page(steps: list[Step], capacity: float, normal_s: float, lost: int, seconds
 def main() -> None:
     """Measure, and print or write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each step")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of each step")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--markdown", type=Path, help="write the page there, and its plot beside it")
     asked = parser.parse_args()

@@ -37,10 +37,14 @@ def curve(title: str, points: Mapping[str, Mapping[float, float]], *, x: str, y:
     lines.append(f'<path d="M{left},{bottom - height} V{bottom} H{left + width}" fill="none" stroke="#888"/>')
     lines.append(f'<text x="{left - 8}" y="{bottom - height + 4}" text-anchor="end">{most:,.3g}</text>')
     lines.append(f'<text x="{left - 8}" y="{bottom}" text-anchor="end">0</text><text x="8" y="{bottom + 38}">{y}; {x}</text>')
-    lines += [f'<text x="{place(at, 0).split(",")[0]}" y="{bottom + 18}" text-anchor="middle">{at:,.0f}</text>' for at in xs]
+    lines += [f'<text x="{place(at, 0).split(",")[0]}" y="{bottom + 18}" text-anchor="middle">{_figure(at)}</text>' for at in xs]
     for (name, line), colour in zip(points.items(), COLOURS, strict=False):
         drawn = " ".join(place(at, value) for at, value in sorted(line.items()))
         end = place(*max(line.items())).split(",")
         lines.append(f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="2"/>')
         lines.append(f'<text x="{int(end[0]) + 8}" y="{int(end[1]) + 4}" fill="{colour}">{name}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
