@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from cabrank.server.problems import Answer, AnswerLate
 from cabrank.server.reception import ACCEPTED
 
+NOSNIFF = b"x-content-type-options: nosniff\r\n"  # what a client wrote and a refusal repeats is never taken for a page
 LATE_TICKS = 10  # seconds until a request whose turn does not come is answered 503; most clients wait 30
 
 
@@ -91,5 +92,5 @@ class Heads:
         retry = b"retry-after: %d\r\n" % answer.retry_after_s if answer.retry_after_s else b""
         close = b"connection: close\r\n" if closes else b""
         common = self._common + self._durability if answer.status == ACCEPTED else self._common
-        head = b"%b%bcontent-type: %b\r\n%b%b" % (STATUS_LINE[answer.status], common, answer.media, retry, close)
+        head = b"%b%bcontent-type: %b\r\n%b%b%b" % (STATUS_LINE[answer.status], common, answer.media, NOSNIFF, retry, close)
         return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
