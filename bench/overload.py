@@ -16,29 +16,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from random import Random
 from statistics import quantiles
 from textwrap import fill
-from typing import cast
 from urllib.request import urlopen
 
 import msgspec
 import uvloop
 
 from bench import svg
+from bench.open_loop import ACCEPTED, REFUSED, RETRIES, SHARES, Load
 
 PORT = re.compile(rb" on http://127\.0\.0\.1:(\d+)")
 FACTORS = (0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0)
 WORKERS, RUN_S, HOLD_S, PATIENCE_S = 8, 0.01, 0.5, 1.0
-SHARES = (10, 1)  # of the load, by tenant
-CONNECTIONS = (58, 6)  # by tenant
-RETRIES = 2
 LOOK_S = 0.5
-ACCEPTED, REFUSED = 202, 429
 APP = f"""
 import asyncio, os, time
 import cabrank
@@ -77,121 +71,6 @@ class Step(msgspec.Struct, kw_only=True):
     tenant_p99_ms: list[float]
     depth: int
     memory_mb: float
-
-
-class Request(msgspec.Struct):
-    """One try of one job."""
-
-    step: int
-    tenant: int
-    number: int
-    due_at: float
-    tries: int = 1
-
-
-class Answered(msgspec.Struct):
-    """What came back to one try."""
-
-    request: Request
-    status: int
-    took_s: float
-
-
-class Connection(asyncio.Protocol):
-    """One kept-alive connection. Answers come in the order of the requests."""
-
-    def __init__(self, load: Load) -> None:
-        self._load = load
-        self._asked: deque[Request] = deque()
-        self._rest = b""
-        self.transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep it."""
-        self.transport = cast(asyncio.Transport, transport)  # of TCP
-
-    def post(self, request: Request) -> None:
-        """Send one job."""
-        body = b'{"sent_at":%.6f,"number":%d}' % (request.due_at, request.number)
-        self._asked.append(request)
-        self.transport.write(b"POST /jobs/work HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-
-    def data_received(self, data: bytes) -> None:
-        """Take the answers that are whole."""
-        self._rest += data
-        while (end := self._rest.find(b"\r\n\r\n")) >= 0:
-            head = self._rest[:end].lower()
-            length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            if len(self._rest) < end + 4 + length:
-                return
-            self._rest = self._rest[end + 4 + length :]
-            retry_after_s = int(head.partition(b"retry-after: ")[2].partition(b"\r\n")[0] or 0)
-            self._load.answered(self._asked.popleft(), int(head[9:12]), retry_after_s)
-
-
-class Load:
-    """All that is offered, step by step. A client that is refused comes again after `Retry-After`, up to `RETRIES` times."""
-
-    def __init__(self, rng: Random) -> None:
-        self.answers: list[Answered] = []
-        self.offered: list[list[int]] = []
-        """By step and tenant."""
-        self._rng = rng
-        self._connections: list[list[Connection]] = []
-        self._posted = 0
-        self._number = 0
-        self._all = asyncio.Event()
-        self._retries = True
-
-    def answered(self, request: Request, status: int, retry_after_s: int) -> None:
-        """Note one answer; a refused one comes again."""
-        took_s = time.time() - request.due_at
-        self.answers.append(Answered(request, status, took_s))
-        if len(self.answers) == self._posted:
-            self._all.set()
-        if status == REFUSED and request.tries <= RETRIES and self._retries:
-            wait_s = retry_after_s * self._rng.uniform(1, 1.2)
-            again = Request(request.step, request.tenant, request.number, time.time() + wait_s, request.tries + 1)
-            asyncio.get_running_loop().call_later(wait_s, self._post, again)
-
-    async def connect(self, port: int) -> None:
-        """Open all connections, so many for each tenant."""
-        loop = asyncio.get_running_loop()
-        for many in CONNECTIONS:
-            made = [await loop.create_connection(lambda: Connection(self), "127.0.0.1", port) for _ in range(many)]
-            self._connections.append([protocol for _, protocol in made])
-
-    async def offer(self, rate: float, seconds: float) -> None:
-        """Post by the schedule for so long."""
-        self.offered.append([0] * len(SHARES))
-        due_at = time.time()
-        ends_at = due_at + seconds
-        while (due_at := due_at + self._rng.expovariate(rate)) < ends_at:
-            if (left_s := due_at - time.time()) > 0:
-                await asyncio.sleep(left_s)
-            elif self._posted % 32 == 0:
-                await asyncio.sleep(0)  # it is behind: answers have to be read all the same
-            [tenant] = self._rng.choices(range(len(SHARES)), SHARES)
-            self.offered[-1][tenant] += 1
-            self._number += 1
-            self._post(Request(len(self.offered) - 1, tenant, self._number, due_at))
-        await asyncio.sleep(max(0.0, ends_at - time.time()))
-
-    async def end(self) -> None:
-        """Return when all is answered. Nobody comes again from now on."""
-        self._retries = False
-        self._all.clear()
-        if len(self.answers) < self._posted:
-            await self._all.wait()
-        for connection in chain.from_iterable(self._connections):
-            connection.transport.close()
-
-    def _post(self, request: Request) -> None:
-        if request.tries > 1 and not self._retries:
-            return
-        self._posted += 1
-        connections = self._connections[request.tenant]
-        connections[self._posted % len(connections)].post(request)
 
 
 class Server:
@@ -371,6 +250,37 @@ def jain(shares: Sequence[float]) -> float:
     return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares)) if any(shares) else 1.0
 
 
+def tenants_part(steps: list[Step]) -> list[str]:
+    """What the page says of the two tenants."""
+    tenants = [
+        f"| {step.load:g} | {step.served[0]:.2f} | {step.served[1]:.2f} | {jain(step.served):.3f} "
+        f"| {step.tenant_p99_ms[0]:.1f} | {step.tenant_p99_ms[1]:.1f} |"
+        for step in steps
+    ]
+    return [
+        "## Two tenants",
+        "",
+        f"One sends {SHARES[0]} times as much as the other, into the same queue. There are no quotas yet, so both are refused alike:",
+        "*served* is the share of a tenant's jobs that was taken on in the end, with Jain's index of the two.",
+        "",
+        "| load | served, loud | served, quiet | Jain | 202 p99 ms, loud | 202 p99 ms, quiet |",
+        "|---|---|---|---|---|---|",
+        *tenants,
+    ]
+
+
+def about_of(capacity: float, seconds: float) -> str:
+    """How the figures were taken."""
+    return (
+        f"Open-loop Poisson arrivals at one server, `sqlite:///`, {WORKERS} workers, jobs of {RUN_S * 1000:g} ms, a queue of {HOLD_S:g} s "
+        f"of work, {seconds:g} s a step, one straight after another; made by `python -m bench.overload`. One 2-core machine, load "
+        f"generator on it. Capacity, measured first: {capacity:,.0f} jobs/s. A client that is refused comes again after `Retry-After`, "
+        f"up to {RETRIES} times; these come on top of the load. Goodput counts jobs that ended within {PATIENCE_S:g} s of their scheduled "
+        "request; it, throughput and load are shares of the capacity. Milliseconds count from the scheduled moment. Late are answers "
+        f"after more than {PATIENCE_S:g} s, and any but 202 and 429. Depth is the most that waited or ran, memory the most resident."
+    )
+
+
 def page(steps: list[Step], capacity: float, normal_s: float, lost: int, seconds: float) -> str:
     """The page of the docs."""
     rows = [
@@ -379,20 +289,8 @@ def page(steps: list[Step], capacity: float, normal_s: float, lost: int, seconds
         f"| {step.refusal_p50_ms:.1f} / {step.refusal_p99_ms:.1f} | {step.depth:,} | {step.memory_mb:.0f} |"
         for step in steps
     ]
-    tenants = [
-        f"| {step.load:g} | {step.served[0]:.2f} | {step.served[1]:.2f} | {jain(step.served):.3f} "
-        f"| {step.tenant_p99_ms[0]:.1f} | {step.tenant_p99_ms[1]:.1f} |"
-        for step in steps
-    ]
     over = [step for step in steps if step.load >= 1]
-    about = (
-        f"Open-loop Poisson arrivals at one server, `sqlite:///`, {WORKERS} workers, jobs of {RUN_S * 1000:g} ms, a queue of {HOLD_S:g} s "
-        f"of work, {seconds:g} s a step, one straight after another; made by `python -m bench.overload`. One 2-core machine, load "
-        f"generator on it. Capacity, measured first: {capacity:,.0f} jobs/s. A client that is refused comes again after `Retry-After`, "
-        f"up to {RETRIES} times; these come on top of the load. Goodput counts jobs that ended within {PATIENCE_S:g} s of their scheduled "
-        "request; it, throughput and load are shares of the capacity. Milliseconds count from the scheduled moment. Late are answers "
-        f"after more than {PATIENCE_S:g} s, and any but 202 and 429. Depth is the most that waited or ran, memory the most resident."
-    )
+    about = about_of(capacity, seconds)
     head = "load | offered | again | accepted | refused | late | goodput | throughput | 202 p50 / p99 ms | 429 p50 / p99 ms | depth | MB"
     return "\n".join(
         [
@@ -412,14 +310,7 @@ def page(steps: list[Step], capacity: float, normal_s: float, lost: int, seconds
             "",
             "![Goodput and throughput by load](overload.svg)",
             "",
-            "## Two tenants",
-            "",
-            f"One sends {SHARES[0]} times as much as the other, into the same queue. There are no quotas yet, so both are refused alike:",
-            "*served* is the share of a tenant's jobs that was taken on in the end, with Jain's index of the two.",
-            "",
-            "| load | served, loud | served, quiet | Jain | 202 p99 ms, loud | 202 p99 ms, quiet |",
-            "|---|---|---|---|---|---|",
-            *tenants,
+            *tenants_part(steps),
             "",
         ]
     )
