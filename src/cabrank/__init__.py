@@ -41,6 +41,7 @@ from cabrank.executor import DispatcherExecutor
 from cabrank.handle import JobHandle
 from cabrank.inject import JobContext, context, resource
 from cabrank.intake import Intake
+from cabrank.job import Progress
 from cabrank.policy import GiveUp, Limit, Retry, Snooze, TryAgain
 from cabrank.results import Mapped, Results, as_completed
 from cabrank.settings import Settings
@@ -78,6 +79,7 @@ __all__ = [
     "PayloadInvalid",
     "PayloadMalformed",
     "PayloadTooLarge",
+    "Progress",
     "QueueFull",
     "Refused",
     "RegistrationError",

@@ -24,6 +24,7 @@ from cabrank.app import App
 from cabrank.errors import IntakeClosed, UsageError, UsedAfterFork
 from cabrank.handle import Built
 from cabrank.intake import CHUNK, When
+from cabrank.job import Progress
 from cabrank.loopthread import LoopThread
 from cabrank.settings import PerQueue, Settings
 from cabrank.states import State
@@ -66,6 +67,10 @@ class JobHandle(Generic[R]):
             UnknownJob: it ended and is no longer kept.
         """
         return self._thread.run(self._handle.state)
+
+    def progress(self) -> Progress | None:
+        """How far the job's run is, as its handler said it; None if it said nothing, or does not run."""
+        return self._thread.run(self._handle.progress)
 
     def cancel(self) -> bool:
         """Cancel the job. False: it had ended. A running one is asked to stop; whoever settles first wins."""

@@ -249,7 +249,14 @@ class Committer:
         failed = 0
         while True:
             try:
-                turn = await self._store.turn(self._number, new=new, settlements=batch.settlements, want=want, returned=batch.returned)
+                turn = await self._store.turn(
+                    self._number,
+                    new=new,
+                    settlements=batch.settlements,
+                    want=want,
+                    returned=batch.returned,
+                    progress=batch.progress,
+                )
             except StoreUnavailable as error:
                 failed += 1
                 if not await self._again(error, failed):

@@ -86,6 +86,7 @@ class Dispatcher(Intake):
         self.pools |= {queue: self._pool(queue) for queue in kinds}
         self._isolated = {queue for queue, kind in kinds.items() if kind is Kind.PROCESS}
         self._calls = Calls({name: handler for name, handler in self.app.handlers.items() if name not in apart})
+        self._calls.report = self._fleet.report = self.engine.reports.say
         self._staff = self._staffed(kinds, spawn or WorkerKinds(self.engine.counters, self._fleet))
         self._ticking = Ticking(self.app, engine=self.engine, drafts=self.drafts, enter=self.enter)
         self._settle, self._returned = self.engine.committer.pending.settle, self.engine.committer.pending.returned

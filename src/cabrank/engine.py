@@ -29,6 +29,7 @@ from cabrank.events import Counters, Events
 from cabrank.handle import Handles
 from cabrank.ids import Ids
 from cabrank.job import Job, Settlement
+from cabrank.reports import Reports
 from cabrank.root import STUBBORN_S, Root, outlast
 from cabrank.settings import Settings
 from cabrank.stores.contract import Arrival, InspectedStore, Returned, Terms
@@ -73,6 +74,7 @@ class Engine:
             settled=self._settled,
             given_up=self.dead_hooks.given_up,
         )
+        self.reports = Reports(self.committer.pending.progress, clock, self.committer.tell)
         self.closed: CabrankError | None = NotEntered(f"the {name} is used before it was entered: use `async with`")
         """Why nothing is taken on; None while it is."""
         self.shut: dict[str, QueueDrained] = {}
@@ -97,6 +99,7 @@ class Engine:
             raise UsageError("it was entered before, and it is entered once: make a new one")
         self._entered = True
         await self.root.open()
+        self.reports.open()
         try:
             await self.store.open(self._terms())
             self.handles.prefix, self.handles.durability = self.store.prefix, self.store.capabilities.durability

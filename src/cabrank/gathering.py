@@ -10,7 +10,7 @@ import msgspec
 
 from cabrank.block import first_queue, queues_of, size_of
 from cabrank.errors import CabrankError
-from cabrank.job import Job, Settlement
+from cabrank.job import Job, Progress, Settlement
 from cabrank.pending import Pending
 from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Returned, Submission
 
@@ -42,6 +42,7 @@ class Batch(msgspec.Struct):
     slice: list[Sequence[Job]]
     settlements: list[Settlement]
     returned: Returned
+    progress: list[Progress]
 
 
 class Room(msgspec.Struct):
@@ -122,7 +123,7 @@ class Gathering:
             offers = self._take_offers(new, anyway=anyway, room_came=room)
         self._held_back = not self._held_back and bool(self._offers)
         settlements, returned = self.pending.take_ended(left.rows + new.rows, left.bytes + new.bytes)
-        return Batch(offers, slice_, settlements, returned)
+        return Batch(offers, slice_, settlements, returned, self.pending.take_progress())
 
     def _take_slice(self, room: Room, *, anyway: bool) -> list[Sequence[Job]]:
         if not self.pending.jobs:

@@ -14,7 +14,7 @@ import msgspec
 
 from cabrank.codec import PayloadCodec
 from cabrank.errors import JobCancelled, JobExpired, JobFailed, JobHeld, ResultGone, StoreUnavailable
-from cabrank.job import Settlement, text_id, unknown_job
+from cabrank.job import Progress, Settlement, text_id, unknown_job
 from cabrank.seats import note
 from cabrank.states import DEATHS, TRANSITIONS, UNFINISHED, Cause, State
 from cabrank.stores.contract import OVERFLOW, Inspector, JobRecord, Returned
@@ -63,6 +63,17 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
             return TRANSITIONS[State.RUNNING, self._settlement.cause]
         await self._handles.caught_up()
         return (await self._handles.record(self.number)).state
+
+    async def progress(self) -> Progress | None:
+        """How far the job's run is, as its handler said it with `JobContext.progress`; None if it said nothing, or does not run.
+
+        Raises:
+            UnknownJob: it ended and is no longer kept.
+        """
+        if self._settlement is not None:
+            return None
+        await self._handles.caught_up()
+        return (await self._handles.record(self.number)).progress
 
     async def cancelling(self) -> bool:
         """Whether the job runs and was told to stop by a cancel.

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from typing import Any, TypeVar, cast, overload
 
-from cabrank.errors import RegistrationError
+from cabrank.errors import RegistrationError, UsageError
 
 T = TypeVar("T")
+
+NOTE_LIMIT = 200  # characters of a progress note: a line
 
 
 class JobContext:
@@ -20,9 +22,19 @@ class JobContext:
     theirs and `deadline_at` the earliest.
     """
 
-    __slots__ = ("attempt", "deadline_at", "handler", "id", "ids", "run")
+    __slots__ = ("_report", "attempt", "deadline_at", "handler", "id", "ids", "run")
 
-    def __init__(self, *, id: str, handler: str, run: int, attempt: int, deadline_at: float, ids: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        id: str,
+        handler: str,
+        run: int,
+        attempt: int,
+        deadline_at: float,
+        ids: Sequence[str] = (),
+        report: Callable[[float, str], None] | None = None,
+    ) -> None:
         self.id = id
         """The job's id as text. The same for every run, so it is a good name for what the job makes."""
         self.ids = ids or (id,)
@@ -34,11 +46,35 @@ class JobContext:
         """Counts the tries that `Retry.attempts` limits, from 1."""
         self.deadline_at = deadline_at
         """The moment (seconds since the epoch) after which nobody wants the result; 0 if there is none."""
+        self._report = report
+
+    def progress(self, fraction: float, note: str = "") -> None:
+        """Say how far the run is: `fraction` of 1, and for people a `note`, of which the first `NOTE_LIMIT` characters are kept.
+
+        The latest is what counts: it is in the store within a quarter of a second, and goes when the run ends. May be called from any
+        thread, and as often as you like: 100,000 calls cost a few writes. In a batch handler it is that of all items.
+
+        Raises:
+            UsageError: `fraction` is no number from 0 to 1, or `note` is no text.
+        """
+        _check_progress(fraction, note)
+        if self._report is not None:
+            self._report(
+                float(fraction), note[:NOTE_LIMIT].encode("utf-8", "backslashreplace").decode()
+            )  # half a surrogate pair cannot be stored
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger that names the job in front of each line."""
         return _JobLogger(logging.getLogger(f"cabrank.job.{self.handler}"), {"job": self.id, "run": self.run})
+
+
+def _check_progress(fraction: Any, note: Any) -> None:
+    """Refuse what would fail in the store, far from here; a program need not be type-checked."""
+    if not (isinstance(fraction, int | float) and 0 <= fraction <= 1):
+        raise UsageError(f"progress is a fraction from 0 to 1, as in progress(0.25), not {fraction!r}")
+    if not isinstance(note, str):
+        raise UsageError(f"the note of a progress is a text, not {note!r}")
 
 
 class _JobLogger(logging.LoggerAdapter[logging.Logger]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cabrank.block import Block
-from cabrank.job import Job, Settlement
+from cabrank.job import Job, Progress, Settlement
 from cabrank.stores.contract import Returned
 
 MERGED = 1_000  # jobs of several submits that go on as one block: what is kept of it goes only when all of them have ended
@@ -24,6 +24,8 @@ class Pending:
         self._returned: dict[int, list[int]] = {1: []}  # see `Returned`
         self.first_runs = self._returned[1]
         """Where the ids of jobs go whose first run returned None; `tell` then. For whoever ends so many that a call each would count."""
+        self.progress: dict[int, Progress] = {}
+        """How far runs are that go on, by job; always the same object. Other threads add to it; it is no reason for a turn."""
 
     def __bool__(self) -> bool:
         return bool(self.jobs or self._settlements or any(self._returned.values()))
@@ -72,6 +74,10 @@ class Pending:
         taken = next((place for place, jobs in enumerate(self.jobs) if not fits(jobs)), len(self.jobs))
         taken_jobs, self.jobs = self.jobs[:taken], self.jobs[taken:]
         return taken_jobs
+
+    def take_progress(self) -> list[Progress]:
+        """Take how far runs are."""
+        return [self.progress.pop(id) for id in list(self.progress)] if self.progress else []
 
     def take_ended(self, most: int, size: int) -> tuple[list[Settlement], Returned]:
         """Take the next of what ended: at most so many, with so many bytes of results and errors, but for one that is larger."""

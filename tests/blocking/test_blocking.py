@@ -38,6 +38,12 @@ def held() -> str:
     return "let go"
 
 
+@app.job(queue="held")
+def reporting(*, job: cabrank.JobContext = cabrank.context()) -> None:
+    job.progress(0.5, "half")
+    hold.wait()
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'jobs.db'}"
@@ -165,3 +171,14 @@ def test_a_job_on_a_thread_may_submit_but_never_waits_for_room_that_only_its_own
         assert dispatcher.submit(parent).result() == 3
     with blocking.Dispatcher(max_workers=1, max_queue=3) as dispatcher:
         assert "its own pool" in dispatcher.submit(greedy).result()
+
+
+def test_how_far_a_job_is_can_be_asked(store: str) -> None:
+    with blocking.Dispatcher(app, store=store) as dispatcher:
+        handle = dispatcher.submit(reporting)
+        while (progress := handle.progress()) is None:
+            time.sleep(0.01)
+        assert (progress.fraction, progress.note) == (0.5, "half")
+        hold.set()
+        handle.result()
+        assert handle.progress() is None

@@ -64,6 +64,11 @@ def made() -> cabrank.App:
     async def fail(word: str) -> None:
         raise ValueError(word)
 
+    @app.job
+    async def report(fraction: float, *, job: JobContext = cabrank.context()) -> None:
+        job.progress(fraction, "chapter 3")
+        await asyncio.get_running_loop().create_future()
+
     @app.job(queue="rest")
     async def rest(seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -112,6 +117,19 @@ async def test_dead_jobs_are_listed_retried_and_purged(tmp_path: Path, url: str)
     assert [job["id"] for job in (await cabrank_command(tmp_path, "jobs", "list", "--json")).lines()] == [first]
     gone = await cabrank_command(tmp_path, "jobs", "show", second)
     assert (gone.status, "is not known" in gone.err, "Traceback" in gone.err) == (1, True, False)
+
+
+async def test_how_far_a_running_job_is_is_shown(tmp_path: Path, url: str) -> None:
+    app = made()
+    async with cabrank.Dispatcher(app, store=url) as dispatcher:
+        handle = await dispatcher.submit(app.handlers["report"], 0.25)
+        while await handle.progress() is None:
+            await asyncio.sleep(0.01)
+        shown = await cabrank_command(tmp_path, "jobs", "show", handle.id)
+        assert "25% chapter 3, " in shown.out
+        as_json = await cabrank_command(tmp_path, "jobs", "show", handle.id, "--json")
+        assert msgspec.json.decode(as_json.out)["progress"]["fraction"] == 0.25
+        await handle.cancel()
 
 
 async def test_a_retry_by_a_filter_leaves_out_a_job_whose_unique_key_is_taken_and_goes_on(tmp_path: Path, url: str) -> None:

@@ -53,6 +53,22 @@ def exits(code: int) -> None:
     os._exit(code)
 
 
+@app.job(kind="process")
+def reports(where: str, *, job: cabrank.JobContext = cabrank.context()) -> int:
+    for done in range(20_000):
+        job.progress(done / 20_000 / 2)
+    job.progress(0.75, "nearly")
+    while not Path(where).exists():
+        time.sleep(0.01)
+    return 20_000
+
+
+@app.job(kind="process")
+def reports_and_waits(*, job: cabrank.JobContext = cabrank.context()) -> None:
+    while True:
+        job.progress(0.5, "n" * 200)
+
+
 @app.job(kind="process", batch=cabrank.Batch(jobs=8, wait_s=0.05))
 def packs(numbers: list[int]) -> None:
     """Kills its process where a number is below 0; the others of the batch have done nothing."""

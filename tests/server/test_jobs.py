@@ -32,7 +32,8 @@ async def held() -> AsyncGenerator[Held]:
     app, go = cabrank.App(), asyncio.Event()
 
     @app.job(retry=cabrank.Retry(attempts=1))
-    async def hold(name: str) -> str:
+    async def hold(name: str, *, job: cabrank.JobContext = cabrank.context()) -> str:
+        job.progress(0.25, name)
         await go.wait()
         if name == "bad":
             raise ValueError(name)
@@ -69,6 +70,16 @@ async def test_who_has_waited_long_enough_is_told_what_it_is_now(held: Held) -> 
     answer = await held.served.ask(get(f"/jobs/{id}?wait_s=0.01"))
     assert (answer.status, answer.json()["state"]) == (200, "running")
     assert not held.served.dispatcher.engine.handles._waiting
+
+
+async def test_how_far_a_running_job_is_is_told(held: Held) -> None:
+    id = await held.submit()
+    while "progress" not in (answer := (await held.served.ask(get(f"/jobs/{id}"))).json()):
+        await asyncio.sleep(0.01)
+    assert answer["progress"] == {"fraction": 0.25, "note": "a", "at": answer["progress"]["at"]}
+    held.go.set()
+    answer = (await held.served.ask(get(f"/jobs/{id}?wait_s=60"))).json()
+    assert (answer["state"], "progress" in answer) == ("done", False)
 
 
 async def test_a_job_that_failed_is_an_outcome_too(held: Held) -> None:

@@ -285,6 +285,9 @@ def _when(record: JobRecord) -> str:
 def _portrait(record: JobRecord, prefix: str) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in msgspec.to_builtins(job_view(record, prefix)).items():
-        if value not in (None, "", [], 0):
+        if value not in (None, "", [], 0) and name != "progress":
             table.add_row(name, Text(moment(value) if name.endswith("_at") else str(value)))
+    if record.progress is not None:
+        note = f" {record.progress.note}" if record.progress.note else ""
+        table.add_row("progress", Text(f"{record.progress.fraction:.0%}{note}, {span(SystemClock.now() - record.progress.at)} ago"))
     return table

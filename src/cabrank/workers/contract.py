@@ -195,6 +195,8 @@ class Calls:
         self._fixed: dict[str, dict[str, object]] = {}
         self._contexts: dict[str, tuple[str, ...]] = {}
         self._common: dict[str, Callable[..., Any]] = {}
+        self.report: Callable[[Lease, float, str], None] | None = None
+        """Where `JobContext.progress` goes."""
 
     async def open(self, prefix: str, resources: Resources) -> None:
         """Open what the handlers' resources name.
@@ -250,6 +252,7 @@ class Calls:
             attempt=lease.failures + 1,
             deadline_at=job.deadline_at,
             ids=[text_id(self._prefix, one.job.id) for one in lease.leases] if isinstance(lease, Together) else (),
+            report=None if self.report is None else partial(self.report, lease),
         )
 
 

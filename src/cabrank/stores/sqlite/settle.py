@@ -88,9 +88,9 @@ def record(connection: apsw.Connection, ended: Ended, opening: Opening, keeping:
         LeaseLost: one of them changed nothing; roll back.
     """
     ids = [id for id, _ in ended.fences] if opening.cancelling or opening.progress or opening.lines is not None else []
-    if opening.lines is not None:
+    if opening.lines is not None and ids:
         opening.lines.free(ids)
-    cancelling = _cancelling(connection, ids) if opening.cancelling else frozenset[int]()
+    cancelling = _cancelling(connection, ids) if opening.cancelling and ids else frozenset[int]()
     kept_results, others = parted(ended.settlements)
     if kept_results or ended.returned:
         kept.add(connection, kept_results, ended.returned, keeping, now)
@@ -104,7 +104,7 @@ def record(connection: apsw.Connection, ended: Ended, opening: Opening, keeping:
         _shelve(connection, shelved)
     past.fail(connection, others, now)
     _annotate(connection, [*(s for s in back if s.reason), *shelved], now)
-    if opening.progress:
+    if opening.progress and ids:
         past.forget_progress(connection, ids)
     if ended.progress:
         past.tell(connection, ended.progress)

@@ -117,6 +117,10 @@ class PastContract(OpenedContract):
         [lease] = await one.run(one.job())
         await one.tell(Progress(lease.job.id, 1, clock.now(), 0.25, "a quarter"), Progress(lease.job.id, 2, clock.now(), 0.9))
         assert (await one.find(lease.job.id)).progress == Progress(lease.job.id, 1, clock.now(), 0.25, "a quarter")
+        [other] = await one.run(one.job())
+        assert await one.store.cancel(other.job.id)
+        await one.tell(Progress(lease.job.id, 1, clock.now(), 0.5))
+        assert (await one.find(lease.job.id)).progress == Progress(lease.job.id, 1, clock.now(), 0.5), "where nothing has ended"
         await fail(one, lease, "ValueError", "it broke")
         assert (await one.find(lease.job.id)).progress is None
         [lease] = await one.claim()

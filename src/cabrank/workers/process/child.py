@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -52,17 +53,37 @@ class Child:
         self._runner: asyncio.Runner | None = None
         self._running = False
         self._looked_at = 0.0
+        self._sending = threading.Lock()
+        self._interrupted: bool | None = None  # while the main thread sends a report: whether it was told to stop meanwhile
 
     def serve(self) -> None:
         """Run what comes until there is no more."""
         signal.signal(signal.SIGTERM, self._told)
         try:
             while frame := self._incoming.next():
-                self._connection.sendall(wire.sent(self._run(wire.read_call(frame))))
+                self._send(wire.sent(self._run(wire.read_call(frame))))
         except BrokenPipeError:
             return  # nobody is there any more
         finally:
             self._close()
+
+    def _send(self, frame: bytes) -> None:
+        with self._sending:  # a handler's own threads report too
+            self._connection.sendall(frame)
+
+    def _report(self, call: wire.Call, fraction: float, note: str) -> None:
+        """Send how far the run is. What tells this process to stop must not cut the frame in two, so it is heard behind it."""
+        frame = wire.reported(call, fraction, note)
+        if threading.current_thread() is not threading.main_thread():  # signals are heard in that one
+            self._send(frame)
+            return
+        self._interrupted = False
+        try:
+            self._send(frame)
+        finally:
+            told, self._interrupted = self._interrupted, None
+        if told:
+            raise ToldToStop
 
     def _run(self, call: wire.Call) -> wire.Reply:
         try:
@@ -88,7 +109,9 @@ class Child:
         if call.handler == BARE:
             return *wire.bare_call(call), {}
         items = self._program[call.handler].codec.decode_each(call.payload) if call.ids else None
-        return self._calls_of(call.handler, self._program).prepare(_lease(call, items))
+        calls = self._calls_of(call.handler, self._program)
+        calls.report = lambda _lease, fraction, note: self._report(call, fraction, note)
+        return calls.prepare(_lease(call, items))
 
     def _calls_of(self, name: str, program: Mapping[str, AnyHandler]) -> Calls:
         """How the handler is called; its resources are opened with its first call here."""
@@ -112,6 +135,9 @@ class Child:
         return wire.Reply(reply.said, reply.body, system.memory())
 
     def _told(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._interrupted is not None:
+            self._interrupted = True
+            return
         if self._running:
             raise ToldToStop
         os._exit(0)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 
 import msgspec
@@ -18,6 +18,7 @@ import msgspec
 from cabrank.app import AnyHandler
 from cabrank.errors import RegistrationError
 from cabrank.events import logger
+from cabrank.job import Lease
 from cabrank.settings import Kind, Settings
 from cabrank.workers.process import system, wire
 from cabrank.workers.process.keeper import COMMAND, KILL, START, Event, Kept, Orders, interpreter
@@ -40,6 +41,8 @@ class Fleet:
             RegistrationError: one of them stands where no other process can find it.
         """
         self.settings = settings
+        self.report: Callable[[Lease, float, str], None] | None = None
+        """Where `JobContext.progress` of the processes goes."""
         self._places = [place_of(handler) for handler in handlers.values() if handler.kind is Kind.PROCESS]
         self._prefix = ""
         self._keeper: subprocess.Popen[bytes] | None = None

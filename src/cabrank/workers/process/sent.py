@@ -91,6 +91,8 @@ class Sent:
 
     def _replied(self, frames: list[bytes]) -> None:
         source, leases, memory = self._source, self._leases, 0
+        if any(map(wire.is_report, frames)) and not (frames := self._reported(frames)):
+            return
         self._count(len(frames))
         for frame in frames:
             outcome, held = wire.read_reply(frame)
@@ -109,6 +111,15 @@ class Sent:
             self._retire()
         elif not self._asking:
             self._fill([])
+
+    def _reported(self, frames: list[bytes]) -> list[bytes]:
+        """Pass on how far runs are; what comes back are the replies. What a run says that has ended is dropped."""
+        leases = {(lease.job.id, lease.run): lease for lease in self._leases}
+        for report in map(wire.read_report, filter(wire.is_report, frames)):
+            lease = leases.get(report.fence)
+            if lease is not None and self._fleet.report is not None:
+                self._fleet.report(lease, report.fraction, report.note)
+        return [frame for frame in frames if not wire.is_report(frame)]
 
     def _count(self, runs: int) -> None:
         now = self._source.monotonic()

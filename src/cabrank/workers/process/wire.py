@@ -63,6 +63,7 @@ class Said(IntEnum):
     UNREADABLE = 4
     UNRECORDABLE = 5
     EACH = 6
+    PROGRESS = 7
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
@@ -71,6 +72,21 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
     said: Said
     body: bytes = b""
     memory: int = 0
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True):
+    """How far a run is. It comes before the reply, any number of times; `said` stands where a reply has it."""
+
+    said: Said
+    id: int
+    run: int
+    fraction: float
+    note: str
+
+    @property
+    def fence(self) -> tuple[int, int]:
+        """The run that it is about: its job, and its number."""
+        return self.id, self.run
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
@@ -86,6 +102,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 
 _encode, _decode_call = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Call).decode
 _decode_reply, _decode_failure = msgspec.msgpack.Decoder(Reply).decode, msgspec.msgpack.Decoder(Failure).decode
+_decode_report = msgspec.msgpack.Decoder(Report).decode
 _decode_each = msgspec.msgpack.Decoder(list[bytes | None]).decode
 PLAIN = (str, int, float, bool, bytes, type(None))  # what of an exception's arguments travels as it is
 
@@ -171,6 +188,21 @@ def sent(reply: Reply) -> bytes:
     return framed(_encode(reply))
 
 
+def reported(call: Call, fraction: float, note: str) -> bytes:
+    """The frame that says how far a run is."""
+    return framed(_encode(Report(Said.PROGRESS, call.id, call.run, fraction, note)))
+
+
+def is_report(frame: bytes) -> bool:
+    """Whether a frame says how far a run is, and is no reply."""
+    return len(frame) > 1 and frame[1] == Said.PROGRESS  # behind the head of a short array stands what is said, one byte
+
+
+def read_report(frame: bytes) -> Report:
+    """What it says."""
+    return _decode_report(frame)
+
+
 def unreadable(why: str) -> Reply:
     """The reply to a payload that does not decode."""
     return Reply(Said.UNREADABLE, why.encode("utf-8", "backslashreplace"))
@@ -195,6 +227,8 @@ def read_reply(frame: bytes) -> tuple[Outcome, int]:
             return Unreadable(reply.body.decode()), reply.memory
         case Said.UNRECORDABLE:
             return Unrecordable(reply.body.decode("utf-8", "replace")), reply.memory
+        case Said.PROGRESS:
+            raise ValueError("a report is no reply")
 
 
 def frames(buffer: bytearray, data: bytes) -> list[bytes]:
