@@ -1,6 +1,6 @@
 """cabrank takes on bursts of work, acknowledges at once, and lets a bounded pool of workers do it, losing nothing."""
 
-from cabrank.app import App, BatchHandler, Handler, Jobs, isolated
+from cabrank.app import App
 from cabrank.batch import Batch, Failure
 from cabrank.dead import DeadJob
 from cabrank.dispatcher import Dispatcher
@@ -39,6 +39,7 @@ from cabrank.errors import (
 )
 from cabrank.executor import DispatcherExecutor
 from cabrank.handle import JobHandle
+from cabrank.handler import BatchHandler, Handler, Jobs, isolated
 from cabrank.inject import JobContext, context, resource
 from cabrank.intake import Intake
 from cabrank.job import Progress

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from cabrank.app import AnyHandler
 from cabrank.batch import Together, together
 from cabrank.clock import Clock
 from cabrank.errors import PayloadInvalid
+from cabrank.handler import AnyHandler
 from cabrank.job import Lease
 from cabrank.policy import Late, Unreadable
 from cabrank.queue import JobQueue, Line

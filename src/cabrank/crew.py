@@ -12,9 +12,9 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from cabrank.app import Isolated, isolated
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import QueueFull
+from cabrank.handler import Isolated, isolated
 from cabrank.loopthread import LoopThread
 
 logger = logging.getLogger("cabrank.executor")

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cabrank.app import AnyHandler, App
+from cabrank.app import App
 from cabrank.dead import DeadJob, Hook
 from cabrank.errors import PayloadInvalid, StoreUnavailable
 from cabrank.events import logger
+from cabrank.handler import AnyHandler
 from cabrank.job import FailedRun, Lease, Settlement, text_id
 from cabrank.queue import WORKING_FOR
 from cabrank.root import Root, outlast

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from cabrank.app import AnyHandler, App, Handler, Isolated, Jobs, bare_handler, is_async
+from cabrank.app import App
 from cabrank.block import Block, Call, Encode
 from cabrank.clock import Clock
 from cabrank.codec import UNENCODABLE
 from cabrank.depth import DEEPEST, is_too_deep
 from cabrank.errors import PayloadInvalid, PayloadTooLarge, RegistrationError, SettingError
+from cabrank.handler import AnyHandler, Handler, Isolated, Jobs, bare_handler, is_async
 from cabrank.ids import Ids
 from cabrank.job import DEFAULT_PRIORITY, LIMIT_KEY_LIMIT, PRIORITIES, Conflict, Job, check_key, check_tags, check_unique_over
 from cabrank.settings import Kind, Settings

@@ -19,8 +19,8 @@ from itertools import count, islice
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
-from cabrank.app import Isolated, is_async, isolated
 from cabrank.crew import Crew
+from cabrank.handler import Isolated, is_async, isolated
 from cabrank.promise import promised
 from cabrank.settings import MEMORY_BOUND
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
 from cabrank.admitting import accepted, answer, check_queue_names, may_wait, never_fits, parts_of, pass_on, queue_of
-from cabrank.app import AnyHandler, App
+from cabrank.app import App
 from cabrank.block import Block, first_id, first_queue, size_of
 from cabrank.clock import Clock, SystemClock
 from cabrank.codec import PayloadCodec
@@ -21,6 +21,7 @@ from cabrank.engine import Engine
 from cabrank.errors import DispatcherFailed, NeverFits
 from cabrank.gathering import Answered
 from cabrank.handle import JobHandle, JobHandles
+from cabrank.handler import AnyHandler
 from cabrank.job import Job, check_key, digest_of, number_of
 from cabrank.results import Feed, Results, Submitted
 from cabrank.settings import Bound, Kind, PerPool, PerQueue, Settings, load

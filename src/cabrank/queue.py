@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 
-from cabrank.app import AnyHandler
 from cabrank.batch import Batch
 from cabrank.block import Leases
+from cabrank.handler import AnyHandler
 from cabrank.job import Lease
 from cabrank.stores.contract import SUSPECT_CRASHES, TURN_BYTES, TURN_ROWS, Want
 

@@ -6,8 +6,8 @@ from random import Random
 
 import msgspec
 
-from cabrank.app import AnyHandler
 from cabrank.errors import PayloadInvalid
+from cabrank.handler import AnyHandler
 from cabrank.job import Lease, Settlement
 from cabrank.policy import NO_RETRY, UNRECORDABLE, Lost, Outcome, Raised, Returned, TimedOut, Unreadable, Unrecordable, decide, traced
 from cabrank.settings import Settings

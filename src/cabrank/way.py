@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cabrank.app import AnyHandler
 from cabrank.block import Block, Call
 from cabrank.drafts import Drafts
 from cabrank.engine import Engine
 from cabrank.handle import JobHandle
+from cabrank.handler import AnyHandler
 from cabrank.stores.contract import TURN_ROWS
 
 Take = Callable[[tuple[Any, ...]], JobHandle[Any] | None]

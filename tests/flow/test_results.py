@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cabrank
-from cabrank.app import AnyHandler
+from cabrank.handler import AnyHandler
 
 ONCE = cabrank.Retry(attempts=1)
 

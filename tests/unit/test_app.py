@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 import cabrank
-from cabrank.app import bare_handler, is_async
+from cabrank.handler import bare_handler, is_async
 from cabrank.settings import Kind
 
 

@@ -5,7 +5,8 @@ from random import Random
 import msgspec
 import pytest
 
-from cabrank.app import AnyHandler, App
+from cabrank.app import App
+from cabrank.handler import AnyHandler
 from cabrank.job import Job, Lease
 from cabrank.policy import Cancelled, Lost, Outcome, Raised, Retry, Returned, TimedOut, Unreadable
 from cabrank.settings import Settings

@@ -16,7 +16,6 @@ from enum import Enum, auto
 
 import msgspec
 
-from cabrank.app import AnyHandler
 from cabrank.cli.items import Chunk, Item
 from cabrank.cli.journal import Journal, Record, RunUnusable
 from cabrank.cli.reading import Reading
@@ -24,6 +23,7 @@ from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import limit_key
 from cabrank.errors import CabrankError, KeyReused, PayloadInvalid
 from cabrank.events import Event, JobsSettled
+from cabrank.handler import AnyHandler
 from cabrank.job import Job, Settlement, digest_of
 from cabrank.states import TRANSITIONS, UNFINISHED, Cause, State
 from cabrank.stores.contract import Admission, JobRecord, Submission, Verdict

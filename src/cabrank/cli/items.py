@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from cabrank import foreign
-from cabrank.app import AnyHandler
 from cabrank.errors import CabrankError
+from cabrank.handler import AnyHandler
 
 CHUNK_ITEMS = 1_000  # items that are admitted together: about one turn
 CHUNK_BYTES = 256 * 1024  # of the input, whichever comes first: what is in memory stays small

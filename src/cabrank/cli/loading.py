@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from cabrank.app import AnyHandler, App, Handler
+from cabrank.app import App
 from cabrank.errors import CabrankError
+from cabrank.handler import AnyHandler, Handler
 
 
 class AppUnusable(CabrankError):

@@ -15,7 +15,7 @@ import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 
-from cabrank.app import AnyHandler, App, Handler
+from cabrank.app import App
 from cabrank.cli.bulk import Bulk
 from cabrank.cli.items import STDIN, Format, Source, format_of
 from cabrank.cli.journal import Journal, Record, RunUnusable, Target, head_before
@@ -28,6 +28,7 @@ from cabrank.cli.stopping import Stopping
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import DispatcherFailed, SettingError
 from cabrank.events import logger
+from cabrank.handler import AnyHandler, Handler
 from cabrank.policy import Retry
 from cabrank.settings import GIB, Settings, load
 from cabrank.signals import heard

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cabrank.app import AnyHandler
 from cabrank.drafts import Drafts, Options
 from cabrank.errors import CabrankError, Fault, PayloadInvalid, PayloadMalformed
 from cabrank.faults import MOST
+from cabrank.handler import AnyHandler
 from cabrank.job import Job
 from cabrank.server.problems import DocumentTooLarge
 from cabrank.server.views import Batched

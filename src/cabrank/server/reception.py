@@ -7,12 +7,13 @@ from typing import Protocol, cast
 
 import msgspec
 
-from cabrank.app import AnyHandler, Document, Jobs
+from cabrank.app import Document
 from cabrank.block import first_id, size_of
 from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import PLAIN, Drafts, Options, beside_another, check_depth
 from cabrank.errors import CabrankError, DiskFull, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
 from cabrank.events import logger
+from cabrank.handler import AnyHandler, Jobs
 from cabrank.job import Job, check_key, digest_of
 from cabrank.server.forecast import Forecast
 from cabrank.server.fullness import ADVICE, Fullness

@@ -15,9 +15,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from cabrank.admitting import accepted
-from cabrank.app import AnyHandler
 from cabrank.drafts import Options
 from cabrank.errors import CabrankError, PayloadInvalid, PayloadTooLarge
+from cabrank.handler import AnyHandler
 from cabrank.job import digest_of
 from cabrank.server.lines import Chunk, Lines, TooLong
 from cabrank.server.problems import problem_of

@@ -13,11 +13,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-from cabrank.app import CALLER_OPTIONS, AnyHandler
+from cabrank.app import CALLER_OPTIONS
 from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import PLAIN, Drafts, Options, beside_another
 from cabrank.errors import CabrankError, DiskFull, Fault, KeyReused, PayloadInvalid, PayloadMalformed, QueueFull, SettingError
 from cabrank.faults import fault_of
+from cabrank.handler import AnyHandler
 from cabrank.job import KEY_LIMIT, Conflict, Job, check_tags, digest_of
 from cabrank.server.batch import Batch, faults_at
 from cabrank.server.fullness import ADVICE

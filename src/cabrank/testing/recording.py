@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cabrank.app import Handler
 from cabrank.events import Event, JobsAdmitted
+from cabrank.handler import Handler
 from cabrank.intake import Intake
 from cabrank.job import BARE, Job
 

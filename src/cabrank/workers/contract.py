@@ -9,10 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
-from cabrank.app import AnyHandler
 from cabrank.batch import Together
 from cabrank.block import Block, Leases
 from cabrank.errors import ResourceFailed
+from cabrank.handler import AnyHandler
 from cabrank.inject import ContextMarker, JobContext, ResourceMarker, Resources
 from cabrank.job import Lease, text_id
 from cabrank.policy import Outcome

@@ -21,9 +21,9 @@ from typing import Never, cast
 
 import msgspec
 
-from cabrank.app import AnyHandler
 from cabrank.batch import together
 from cabrank.errors import PayloadInvalid, RegistrationError
+from cabrank.handler import AnyHandler
 from cabrank.inject import Resources
 from cabrank.job import BARE, Job, Lease
 from cabrank.workers.contract import Calls

@@ -15,9 +15,9 @@ from itertools import count
 
 import msgspec
 
-from cabrank.app import AnyHandler
 from cabrank.errors import RegistrationError
 from cabrank.events import logger
+from cabrank.handler import AnyHandler
 from cabrank.job import Lease
 from cabrank.settings import Kind, Settings
 from cabrank.workers.process import system, wire

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from cabrank.app import AnyHandler, Handler
 from cabrank.batch import Batch
 from cabrank.errors import RegistrationError
+from cabrank.handler import AnyHandler, Handler
 from cabrank.policy import NO_RETRY, traced
 from cabrank.settings import Kind
 
