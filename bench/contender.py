@@ -1,4 +1,4 @@
-"""Who takes part: the Go original in memory, ours in memory, ours durable. Each with the same workers and the same bound."""
+"""Who takes part: the Go original, ours in memory, ours durable, and endpoints that fill an `asyncio.Queue`. All with the same workers."""
 
 import os
 import shutil
@@ -24,6 +24,9 @@ class Name(StrEnum):
     GO = "go"
     MEMORY = "memory"
     DURABLE = "durable"
+    STARLETTE = "starlette"
+    FASTAPI = "fastapi"
+    GRANIAN = "granian"
 
 
 class Contender(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +41,8 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     accepts_with: int
     """The status of an accepted document."""
+    refuses_with: int = 400
+    """The status of a document that is no JSON."""
     stops_with: int
     """The exit status after SIGTERM."""
     ours: bool
@@ -56,6 +61,13 @@ def contender(name: Name, *, scratch: Path) -> Contender:
             return cabrank_server(name, title="cabrank, memory://", acknowledgement="in memory", store="memory://")
         case Name.DURABLE:
             return cabrank_server(name, title="cabrank, sqlite:///", acknowledgement="fsynced", store="sqlite:///{folder}/jobs.db")
+        case Name.STARLETTE:
+            return queue_server(name, title="Starlette, uvicorn", command=UVICORN, app="star", stops_with=-15)
+        case Name.FASTAPI:
+            # It has one status for what is no JSON and for JSON that is not the document.
+            return queue_server(name, title="FastAPI, uvicorn", command=UVICORN, app="fast", refuses_with=422, stops_with=-15)
+        case Name.GRANIAN:
+            return queue_server(name, title="Starlette, granian", command=GRANIAN, app="star", stops_with=0)
 
 
 def go_original(program: Path) -> Contender:
@@ -82,6 +94,25 @@ def cabrank_server(name: Name, *, title: str, acknowledgement: str, store: str) 
         accepts_with=202,
         stops_with=0,
         ours=True,
+    )
+
+
+UVICORN = ("uvicorn", "--no-access-log", "--loop", "uvloop", "--http", "httptools", "--log-level", "warning")
+GRANIAN = ("granian", "--interface", "asgi", "--loop", "uvloop", "--no-ws", "--log-level", "warning")
+
+
+def queue_server(name: Name, *, title: str, command: tuple[str, ...], app: str, stops_with: int, refuses_with: int = 400) -> Contender:
+    """An endpoint that fills an `asyncio.Queue`, under a server with one worker process."""
+    return Contender(
+        name=name,
+        title=title,
+        acknowledgement="in memory",
+        command=(sys.executable, "-m", *command, "--host", HOST, "--port", "{port}", f"bench.queue_app:{app}"),
+        environment={"MAX_WORKERS": str(WORKERS), "MAX_QUEUE": str(QUEUE_BOUND)},
+        accepts_with=202,
+        refuses_with=refuses_with,
+        stops_with=stops_with,
+        ours=False,
     )
 
 

@@ -1,4 +1,4 @@
-"""HTTP ingest: the Go original in memory, cabrank in memory and cabrank durable, round by round in one run."""
+"""HTTP ingest: the Go original, cabrank in memory and durable, endpoints that fill an asyncio.Queue; round by round in one run."""
 
 import argparse
 import sys
@@ -53,10 +53,10 @@ def main() -> int:
 def parse(arguments: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(prog="python -m bench.ingest", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often every contender runs every case")
-    parser.add_argument("--seconds", type=int, default=5, help="how long one measurement loads a server")
+    parser.add_argument("--seconds", type=int, default=3, help="how long one measurement loads a server")
     parser.add_argument("--payloads", type=numbers, default="1,10", help="payloads a document")
     parser.add_argument("--connections", type=numbers, default="64,256", help="connections that are kept alive")
-    parser.add_argument("--contenders", type=names, default=",".join(Name), help="who takes part: go, memory, durable")
+    parser.add_argument("--contenders", type=names, default=",".join(Name), help=f"who takes part: {', '.join(Name)}")
     parser.add_argument("--markdown", type=Path, default=None, help="write the tables to this page as well")
     return msgspec.convert(vars(parser.parse_args(arguments)), Options)
 

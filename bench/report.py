@@ -9,16 +9,26 @@ from rich.table import Table
 
 from bench.contender import Name
 from bench.figures import Row, Run, Spread, rows, spread
+from bench.sample import Case
+from bench.svg import bars
 from bench.targets import verdicts
 
-TITLES = {Name.GO: "Go original", Name.MEMORY: "cabrank memory", Name.DURABLE: "cabrank durable"}
+TITLES = {
+    Name.GO: "Go original",
+    Name.MEMORY: "cabrank memory",
+    Name.DURABLE: "cabrank durable",
+    Name.STARLETTE: "Starlette, uvicorn",
+    Name.FASTAPI: "FastAPI, uvicorn",
+    Name.GRANIAN: "Starlette, granian",
+}
 MIB = 2**20
 METHOD = (
     "Each round runs every contender once in each case, one after the other, on a fresh server and a fresh store; the first to "
     "run changes from round to round. Figures are medians over the rounds, with the lowest and highest; `x Go` is made within "
     "each round. CPU is the server's own, user and system, with the jobs run to their end. The handler does nothing; 100 workers, "
     "10,000 jobs may wait in the Go program, 100,000 in cabrank. Go answers 200 when the jobs are in its channel. cabrank answers "
-    "202 with the ids: in memory when they are accepted, durable when they are on disk. No request was refused, and "
+    "202 with the ids: in memory when they are accepted, durable when they are on disk. Starlette (with msgspec) and FastAPI (with "
+    "pydantic) answer 202 when the payloads are on an `asyncio.Queue` of 10,000 that 100 coroutines empty. No request was refused, and "
     "every job that cabrank acknowledged was done before its server stopped."
 )
 
@@ -48,10 +58,31 @@ def show(run: Run, console: Console) -> None:
 def write_page(run: Run, path: Path, *, raw: str) -> None:
     """Write the tables as Markdown, with the name of the raw file that they come from."""
     parts = ["# HTTP ingest", *captions(run), METHOD]
-    parts += [f"## {grid.title}\n\n{markdown(grid)}" for grid in grids(run)]
+    plots = {title: path.with_name(f"{path.stem}-{number}.svg") for number, title in enumerate(drawn(run), 1)}
+    for grid in grids(run):
+        picture = [f"![{grid.title}]({plots[grid.title].name})"] if grid.title in plots else []
+        parts += [f"## {grid.title}", *picture, markdown(grid)]
     parts.append(f"Taken by `make bench` at commit `{run.machine.commit}`; raw figures: `{raw}`.")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    for title, plot in drawn(run).items():
+        plots[title].write_text(plot, encoding="utf-8")
+
+
+def drawn(run: Run) -> dict[str, str]:
+    """A plot of each case, by the title of its table."""
+    found = list(rows(run.samples))
+    return {
+        titled(case): bars(
+            f"payloads/s, {titled(case)}", {TITLES[row.contender]: row.payloads_per_s.median for row in found if row.case == case}
+        )
+        for case in dict.fromkeys(row.case for row in found)
+    }
+
+
+def titled(case: Case) -> str:
+    documents = "1 payload" if case.payloads == 1 else f"{case.payloads} payloads"
+    return f"{documents} a document, {case.connections} connections"
 
 
 def markdown(grid: Grid) -> str:
@@ -72,9 +103,8 @@ def grids(run: Run) -> Iterator[Grid]:
     found = list(rows(run.samples))
     heads = ("server", "requests/s", "payloads/s", "x Go", "p50 ms", "p99 ms", "CPU µs/request", "peak MiB")
     for case in dict.fromkeys(row.case for row in found):
-        documents = "1 payload" if case.payloads == 1 else f"{case.payloads} payloads"
         lines = [figures(row) for row in found if row.case == case]
-        yield Grid(f"{documents} a document, {case.connections} connections", heads, lines)
+        yield Grid(titled(case), heads, lines)
     judged = [
         (TITLES[verdict.contender], f"{verdict.case.payloads} / {verdict.case.connections}", verdict.asked, verdict.reached, verdict.met)
         for verdict in verdicts(found)

@@ -9,7 +9,7 @@ import msgspec
 from bench.contender import Contender, Name
 from bench.document import document
 from bench.drain import Drain, drain
-from bench.process import cpu_s, peak_memory
+from bench.process import cpu_s, family, peak_memory
 from bench.server import Server, serving, verify
 from bench.wrk import Load, post
 
@@ -25,7 +25,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What one contender did with one case in one round. `drain` is None for the Go original, which cannot say."""
+    """What one contender did with one case in one round. `drain` is None for those that cannot say."""
 
     round: int
     contender: Name
@@ -54,7 +54,8 @@ def measure(contender: Contender, case: Case, *, number: int, seconds: int, scra
         warm_up = post(server.url, body=body, connections=case.connections, seconds=WARM_UP_S)
         before = 1 + warm_up.requests
         finish(server, case, (before,))
-        cpu_at_start_s = cpu_s(server.pid)
+        processes = family(server.pid)
+        cpu_at_start_s = sum(map(cpu_s, processes))
         load = post(server.url, body=body, connections=case.connections, seconds=seconds)
         finished = finish(server, case, (before, load.requests))
         return Sample(
@@ -62,8 +63,8 @@ def measure(contender: Contender, case: Case, *, number: int, seconds: int, scra
             contender=contender.name,
             case=case,
             load=load,
-            cpu_us=(cpu_s(server.pid) - cpu_at_start_s) / load.requests * 1e6,
-            peak_memory=peak_memory(server.pid),
+            cpu_us=(sum(map(cpu_s, processes)) - cpu_at_start_s) / load.requests * 1e6,
+            peak_memory=sum(map(peak_memory, processes)),
             drain=finished,
         )
 

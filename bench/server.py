@@ -100,7 +100,7 @@ def verify(server: Server, document: bytes) -> None:
 
     Raises: ServerFailed.
     """
-    for body, expected in ((document, server.contender.accepts_with), (MALFORMED, http.HTTPStatus.BAD_REQUEST)):
+    for body, expected in ((document, server.contender.accepts_with), (MALFORMED, server.contender.refuses_with)):
         status, answer = server.post(body)
         if status != expected:
             raise ServerFailed(f"{server.contender.title} answered {status}, not {expected:d}, to {body[:60]!r}: {answer[:200]!r}")
