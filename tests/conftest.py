@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,11 @@ LAST_STEPS_S = 30  # far more than a thread takes to end on a machine that stall
 # same examples run each time, so that a change is refused for what it did.
 settings.register_profile("cabrank", deadline=None, derandomize="CI" in os.environ, print_blob=True)
 settings.load_profile("cabrank")
+
+# A shell without job control starts what stands before `&` with Ctrl-C ignored, and so would every program that a test starts and
+# interrupts. What is caught here goes back to its default there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

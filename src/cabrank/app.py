@@ -68,9 +68,9 @@ class App:
         `queue` defaults to the one named after the kind. `kind` is `async` for a coroutine function, `thread` for any other, or
         `process` if you say so. `retry` defaults to `Retry()`. A run is stopped after `timeout_s` seconds. A job whose process
         died `max_crashes` times under it is given up (default: the setting). `limit` bounds how many run at once and start in a
-        second, over all processes of the store. With `batch` the function takes a list of items, each a job of its own, and returns
-        None or a list with a `Failure` for each that failed and None for the others; an exception fails all, and timeout and cancel
-        are of the call.
+        second, over all processes of the store. Once done, a job can be asked for `keep_done_s` seconds (default: the setting). With
+        `batch` the function takes a list of items, each a job of its own, and returns None or a list with a `Failure` for each that
+        failed and None for the others; an exception fails all, and timeout and cancel are of the call.
 
         Raises:
             RegistrationError: the name is taken or malformed, the queue has workers of another kind, or a parameter has no usable type.

@@ -55,13 +55,7 @@ class Engine:
         self.events = Events()
         self.counters = Counters()
         self.condition = Condition()
-        self.handles = Handles(  # the committer is made below
-            store,
-            lambda: self.committer.caught_up(),  # noqa: PLW0108
-            lambda: self.committer.recorded(),  # noqa: PLW0108
-            lambda: self.committer.wake(),  # noqa: PLW0108
-            keep=store.capabilities.judges_room,
-        )
+        self.handles = self._handles()
         self.ids = Ids(store)
         self.root = Root(name, on_failure=self._fail)
         self.dead_hooks = DeadHooks(app, store, self.root)
@@ -236,11 +230,29 @@ class Engine:
         for waiter in progress:
             _end(waiter)
 
+    def _handles(self) -> Handles:
+        return Handles(  # the committer is made after them
+            self.store,
+            lambda: self.committer.caught_up(),  # noqa: PLW0108
+            lambda: self.committer.recorded(),  # noqa: PLW0108
+            lambda: self.committer.wake(),  # noqa: PLW0108
+            handlers=self.app.handlers,
+            keep=self.store.capabilities.judges_room,
+        )
+
     def _terms(self) -> Terms:
         handlers = self.app.handlers
         crashes = {handler.name: handler.max_crashes for handler in handlers.values() if handler.max_crashes is not None}
         limits = {handler.name: handler.limit for handler in handlers.values() if handler.limit is not None}
-        return Terms(handlers=frozenset(handlers), settings=self.settings, max_crashes=crashes, limits=limits, condition=self.condition)
+        kept = {handler.name: handler.keep_done_s for handler in handlers.values() if handler.keep_done_s is not None}
+        return Terms(
+            handlers=frozenset(handlers),
+            settings=self.settings,
+            max_crashes=crashes,
+            limits=limits,
+            keep_done_s=kept,
+            condition=self.condition,
+        )
 
     def _duties(self) -> list[Duty]:
         return [

@@ -268,7 +268,10 @@ class JobHeld(Unsuccessful):
 
 
 class ResultGone(Unsuccessful):
-    """The job ended, but its result is not kept any more: raise `keep_done_s`, or keep the handle that `submit` returned."""
+    """The job ended, but its result is not kept any more.
+
+    Raise `keep_done_s`, of the handler or the setting, or keep the handle that `submit` returned.
+    """
 
 
 class UnknownJob(Unsuccessful):

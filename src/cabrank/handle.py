@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -14,6 +14,7 @@ import msgspec
 
 from cabrank.codec import PayloadCodec
 from cabrank.errors import JobCancelled, JobExpired, JobFailed, JobHeld, ResultGone, StoreUnavailable
+from cabrank.handler import AnyHandler
 from cabrank.job import Progress, Settlement, text_id, unknown_job
 from cabrank.seats import note
 from cabrank.states import DEATHS, TRANSITIONS, UNFINISHED, Cause, State
@@ -111,7 +112,8 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
                 self._settlement = await self._handles.settlement(self)
         if self._settlement.cause is not Cause.RETURNED:
             self._handles.unasked.asked(self.number)
-        return cast(R, _result_of(self.id, self._settlement, self._codec, bare=self._bare))
+        codec = self._codec or self._handles.codec(self._settlement.handler)
+        return cast(R, _result_of(self.id, self._settlement, codec, bare=self._bare))
 
     def learn(self, settlement: Settlement) -> None:
         """Its job has ended."""
@@ -140,10 +142,16 @@ class Handles:
         recorded: Callable[[], Awaitable[None]] | None = None,
         told: Callable[[], None] = lambda: None,
         *,
+        handlers: Mapping[str, AnyHandler] | None = None,
         keep: bool = False,
     ) -> None:
-        """`keep`: a handle lives as long as its job. That is cheaper than watching it die, where jobs are in memory too."""
+        """Over a store.
+
+        `handlers`: those whose results are decoded by what they say they return, by name. `keep`: a handle lives as long as its job. That
+        is cheaper than watching it die, where jobs are in memory too.
+        """
         self.store = store
+        self._handlers: Mapping[str, AnyHandler] = {} if handlers is None else handlers
         self._keep = keep
         self.caught_up = caught_up
         """Waits until the store has all that was submitted: a job that found room at once goes there with the next turn."""
@@ -169,6 +177,11 @@ class Handles:
     def live(self) -> dict[int, JobHandle[Any] | weakref.ref[JobHandle[Any]]]:
         """The handles by the numbers of their jobs, always the same object. For whoever holds so many that a call each would count."""
         return self._live
+
+    def codec(self, handler: str) -> PayloadCodec | None:
+        """What decodes the results of a handler by its name; None if this process has no such handler."""
+        known = self._handlers.get(handler)
+        return None if known is None else known.codec
 
     def drop(self, number: int) -> None:
         """Forget the handle of a job that was not stored."""
@@ -305,9 +318,14 @@ class Handles:
         self._learn(records.values())
         for number in asked:
             if number not in records and not (self._keep and number in self._live):  # in memory it is still on its way
-                self._refuse(number, ResultGone(f"job {text_id(self.prefix, number)} ended and is no longer kept"))
+                self._refuse(number, self._gone(number))
             elif number in records and records[number].state is State.HELD:
                 self._refuse(number, self._held(number, records[number].error))
+
+    def _gone(self, number: int) -> ResultGone:
+        return ResultGone(
+            f"job {text_id(self.prefix, number)} ended and is no longer kept: raise `keep_done_s`, of its handler or the setting"
+        )
 
     async def cancel(self, number: int) -> bool:
         """Cancel a job. One that waited has ended with that, and no turn will tell its handles."""
@@ -328,7 +346,16 @@ _WHY_EXPIRED = {"deadline": "its deadline had passed", OVERFLOW: "its queue was 
 
 def _settlement_of(record: JobRecord) -> Settlement:
     cause = {state: cause for (before, cause), state in TRANSITIONS.items() if before is State.RUNNING}[record.state]
-    return Settlement(record.id, record.run, cause, reason=record.reason, error=record.error, result=record.result, value=record.value)
+    return Settlement(
+        record.id,
+        record.run,
+        cause,
+        reason=record.reason,
+        error=record.error,
+        result=record.result,
+        value=record.value,
+        handler=record.handler,
+    )
 
 
 def _result_of(id: str, settlement: Settlement, codec: PayloadCodec | None, *, bare: bool) -> object:

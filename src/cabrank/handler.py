@@ -38,6 +38,7 @@ class HandlerPolicy(TypedDict, total=False):
     timeout_s: float | None
     max_crashes: int | None
     limit: Limit | None
+    keep_done_s: float | None
 
 
 class Takes(Protocol[T_contra]):
@@ -65,6 +66,7 @@ class Handler(Generic[P, R]):
         timeout_s: float | None,
         max_crashes: int | None,
         limit: Limit | None = None,
+        keep_done_s: float | None = None,
         batch: Batch | None = None,
     ) -> None:
         self.function = function
@@ -75,6 +77,7 @@ class Handler(Generic[P, R]):
         self.timeout_s = timeout_s
         self.max_crashes = max_crashes
         self.limit = limit
+        self.keep_done_s = keep_done_s
         self.markers: dict[str, Marker] = markers(function)
         self.batch = batch
         self.codec = PayloadCodec(function, of_items=batch is not None)
@@ -162,6 +165,7 @@ def made(
     timeout_s: float | None = None,
     max_crashes: int | None = None,
     limit: Limit | None = None,
+    keep_done_s: float | None = None,
     batch: Batch | None = None,
 ) -> AnyHandler:
     """The handler of a function, with what was not said filled in.
@@ -170,7 +174,7 @@ def made(
         RegistrationError: the kind does not suit the function, a number cannot be used, or a parameter has no usable type.
     """
     chosen = _kind(function, kind)
-    _check_policy(function, timeout_s, max_crashes, limit)
+    _check_policy(function, timeout_s, max_crashes, limit, keep_done_s)
     _check_batch(function, batch, max_crashes)
     handler: AnyHandler = (Handler[Any, Any] if batch is None else BatchHandler[Any, Any, Any])(
         function,
@@ -181,6 +185,7 @@ def made(
         timeout_s=timeout_s,
         max_crashes=max_crashes,
         limit=limit,
+        keep_done_s=keep_done_s,
         batch=batch,
     )
     return handler
@@ -201,7 +206,7 @@ def _kind(function: Callable[..., object], said: str | None) -> Kind:
     return kind
 
 
-def _check_policy(function: Callable[..., object], timeout_s: Any, max_crashes: Any, limit: Any) -> None:
+def _check_policy(function: Callable[..., object], timeout_s: Any, max_crashes: Any, limit: Any, keep_done_s: Any) -> None:
     """Refuse numbers that would fail later, far from here; the types are not taken on trust."""
     if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s < math.inf):
         raise RegistrationError(f"{function.__name__}: timeout_s is a number of seconds above 0, not {timeout_s!r}")
@@ -209,6 +214,8 @@ def _check_policy(function: Callable[..., object], timeout_s: Any, max_crashes: 
         raise RegistrationError(f"{function.__name__}: max_crashes is a whole number from 1, not {max_crashes!r}")
     if limit is not None and not isinstance(limit, Limit):
         raise RegistrationError(f"{function.__name__}: limit is a cabrank.Limit, as in Limit(running=4), not {limit!r}")
+    if keep_done_s is not None and not (isinstance(keep_done_s, int | float) and 0 < keep_done_s < math.inf):
+        raise RegistrationError(f"{function.__name__}: keep_done_s is a number of seconds above 0, not {keep_done_s!r}")
 
 
 def _check_batch(function: Callable[..., object], batch: Any, max_crashes: int | None) -> None:

@@ -403,6 +403,29 @@ async def test_a_result_that_is_not_kept_any_more_is_gone(store: str, clock: Fak
         assert await last.result() == 5, "a handle that lives keeps its own outcome"
 
 
+async def test_a_handler_says_how_long_its_results_are_kept(store: str, clock: FakeClock) -> None:
+    app = cabrank.App()
+
+    @app.job(keep_done_s=60)
+    async def brief(number: int) -> int:
+        return number
+
+    @app.job
+    async def usual(number: int) -> int:
+        return number
+
+    async with cabrank.Dispatcher(app, store=store, clock=clock) as dispatcher:
+        soon_gone = (await dispatcher.submit(brief, 1)).id
+        kept = (await dispatcher.submit(usual, 2)).id
+        await dispatcher.join()
+        assert await dispatcher.handle(soon_gone).result() == 1
+        await clock.advance(180)
+        await (await dispatcher.submit(usual, 3)).result()
+        with pytest.raises(cabrank.UnknownJob):
+            await dispatcher.handle(soon_gone).result()
+        assert await dispatcher.handle(kept).result() == 2
+
+
 async def test_resources_are_opened_once_and_closed_at_the_end(store: str) -> None:
     app = cabrank.App()
     life: list[str] = []
