@@ -17,7 +17,7 @@ from cabrank.handler import AnyHandler, Jobs
 from cabrank.job import Job, check_key, digest_of
 from cabrank.server.forecast import Forecast
 from cabrank.server.fullness import ADVICE, Fullness
-from cabrank.server.problems import Answer, DocumentFailed, DocumentTooLarge, KeyUnusable, answer_to
+from cabrank.server.problems import Answer, DocumentFailed, DocumentTooLarge, KeyUnusable
 from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Submission, Verdict
 
 ACCEPTED = 202
@@ -177,19 +177,27 @@ class Reception:
     def _answer(self, entrance: Entrance, submission: Submission, outcome: Admission | CabrankError) -> Answer:
         if isinstance(outcome, CabrankError):
             return self.forecast.answer_to(outcome)
-        match outcome.verdict:
-            case Verdict.STORED:
-                return Answer(ACCEPTED, entrance.accepted(first_id(submission.jobs), len(submission.jobs)))
-            case Verdict.REPEATED | Verdict.UNIQUE:
-                return Answer(ACCEPTED, entrance.accepted(outcome.first_id, outcome.count))
-            case Verdict.KEY_REUSED:
-                return answer_to(KeyReused(submission.key))
-            case Verdict.FULL:
-                if len(submission.jobs) == 1:
-                    self._full.note(outcome.queue, size=size_of(submission.jobs), bound=outcome.bound)
-                return self.forecast.answer_to(QueueFull(outcome.queue, outcome.bound, ADVICE))
-            case Verdict.NO_SPACE:
-                return self.forecast.answer_to(DiskFull(outcome.bound))
+        if outcome.verdict is Verdict.STORED:
+            return Answer(ACCEPTED, entrance.accepted(first_id(submission.jobs), len(submission.jobs)))
+        refusal = refusal_of(outcome, submission.key)
+        if refusal is None:
+            return Answer(ACCEPTED, entrance.accepted(outcome.first_id, outcome.count))
+        if outcome.verdict is Verdict.FULL and len(submission.jobs) == 1:
+            self._full.note(outcome.queue, size=size_of(submission.jobs), bound=outcome.bound)
+        return self.forecast.answer_to(refusal)
+
+
+def refusal_of(admission: Admission, key: str) -> CabrankError | None:
+    """Why a submission was not stored, None if it was."""
+    match admission.verdict:
+        case Verdict.STORED | Verdict.REPEATED | Verdict.UNIQUE:
+            return None
+        case Verdict.KEY_REUSED:
+            return KeyReused(key)
+        case Verdict.FULL:
+            return QueueFull(admission.queue, admission.bound, ADVICE)
+        case Verdict.NO_SPACE:
+            return DiskFull(admission.bound)
 
 
 def _entrances(dispatcher: Dispatcher) -> list[tuple[str, Entrance]]:

@@ -21,10 +21,9 @@ from cabrank.faults import fault_of
 from cabrank.handler import AnyHandler
 from cabrank.job import KEY_LIMIT, Conflict, Job, check_tags, digest_of
 from cabrank.server.batch import Batch, faults_at
-from cabrank.server.fullness import ADVICE
 from cabrank.server.parameters import moment_of
 from cabrank.server.problems import ParameterUnusable
-from cabrank.server.reception import digested_name
+from cabrank.server.reception import digested_name, refusal_of
 from cabrank.server.views import Batched
 from cabrank.stores.contract import Admission, Submission, Verdict
 
@@ -197,16 +196,3 @@ def _without_unique(each: Item | PayloadInvalid) -> Item | PayloadInvalid:
         return each
     why = "a job with a unique key is stored by itself, not with all others or not at all: send the batch with ?partial=true"
     return PayloadInvalid(why, [Fault("/unique", why)])
-
-
-def refusal_of(admission: Admission, key: str) -> CabrankError | None:
-    """Why a part was not stored, None if it was."""
-    match admission.verdict:
-        case Verdict.STORED | Verdict.REPEATED | Verdict.UNIQUE:
-            return None
-        case Verdict.KEY_REUSED:
-            return KeyReused(key)
-        case Verdict.FULL:
-            return QueueFull(admission.queue, admission.bound, ADVICE)
-        case Verdict.NO_SPACE:
-            return DiskFull(admission.bound)
