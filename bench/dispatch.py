@@ -25,7 +25,7 @@ from bench import threaded
 from bench.figures import Spread, spread
 from bench.go_programs import GoPrograms
 from bench.machine import commit, processor, version
-from bench.report import Grid, markdown, ranged
+from bench.report import Grid, markdown, put, ranged
 from bench.svg import bars
 
 MILLION = 1_000_000
@@ -58,6 +58,15 @@ class Sample(NamedTuple):
 
     rate: float
     cpu_us: float
+
+
+class About(NamedTuple):
+    """What the page of a run says besides its figures: the packages whose versions it names, the cases that are drawn."""
+
+    title: str
+    packages: Sequence[str]
+    plots: Sequence[str]
+    method: str
 
 
 Samples = dict[tuple[str, str], list[Sample]]
@@ -99,7 +108,13 @@ def _cases() -> list[Case]:
 
 
 CASES = _cases()
-PLOTS = ("no-op, 100 workers", "suspends once, 100 workers", "threads: no-op, 8 threads", "threads: sleeps 1 ms, 100 threads")
+ABOUT = About(
+    "Dispatch in the process",
+    packages=("uvloop", "aiojobs", "anyio"),
+    plots=("no-op, 100 workers", "suspends once, 100 workers", "threads: no-op, 8 threads", "threads: sleeps 1 ms, 100 threads"),
+    method="""cabrank runs handlers of an app with a retry policy, with a bound, counters, and a subscriber to its
+events; *no app*: the bare function. Ratios are made within a round.""",
+)
 
 
 def measure(way: Way, case: Case, part: float) -> Sample:
@@ -234,28 +249,21 @@ def main() -> int:
     print(text)
     if options.markdown is not None:
         how = f"{options.rounds} rounds of {options.jobs:,} no-op jobs (other cases, and slow contenders, a share of it); {load}"
-        write(options.markdown, text, samples, how)
+        write(options.markdown, ABOUT, text, samples, how)
     return 0
 
 
-def write(page: Path, text: str, samples: Samples, how: str) -> None:
+def write(page: Path, about: About, text: str, samples: Samples, how: str) -> None:
     """The page, what was on it below its rule kept, and its plots."""
     shown: list[str] = []
-    for number, title in enumerate(PLOTS):
+    for number, title in enumerate(about.plots):
         rates = {name: statistics.median(one.rate for one in its) for (case, name), its in samples.items() if case == title}
         plot = page.with_name(f"{page.stem}-{number + 1}.svg")
         plot.write_text(bars(f"{title}: jobs/s", rates), encoding="utf-8")
         shown.append(f"![{title}]({plot.name})")
-    rule = "\n<!-- below: written by hand -->\n"
-    kept = page.read_text(encoding="utf-8").partition(rule)[2] if page.exists() else ""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("uvloop", "aiojobs", "anyio"))
-    intro = f"""# Dispatch in the process
-
-One 2-core machine ({processor()}), Python {sys.version.split()[0]}, {versions}; {how}; medians, lowest and highest. Commit {commit()}.
-
-cabrank runs handlers of an app with a retry policy, with a bound, counters, and a subscriber to its events; *no app*: the bare function.
-Ratios are made within a round."""
-    page.write_text("\n\n".join([intro, *shown, text]) + f"\n{rule}{kept}", encoding="utf-8")
+    versions = ", ".join(f"{name} {version(name)}" for name in about.packages)
+    taken = f"One 2-core machine ({processor()}), Python {sys.version.split()[0]}, {versions}; {how}; medians, lowest and highest."
+    put(page, "\n\n".join([f"# {about.title}", f"{taken} Commit {commit()}.", about.method, *shown, text]))
 
 
 if __name__ == "__main__":

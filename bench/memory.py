@@ -27,7 +27,7 @@ import uvloop
 import cabrank
 from bench import contenders as who
 from bench.machine import commit, processor
-from bench.report import Grid, markdown
+from bench.report import Grid, markdown, put
 from bench.svg import curve
 
 MIB = 2**20
@@ -170,12 +170,10 @@ def write(page: Path, text: str, runs: dict[str, list[Sample]]) -> None:
     """The page and its plot, what was on it below its rule kept."""
     drawn = {title.partition(" ")[2]: {float(points[at].jobs): points[at].resident / MIB for at in DRAWN} for title, points in runs.items()}
     page.with_suffix(".svg").write_text(curve("resident size", drawn, x="jobs", y="MiB"), encoding="utf-8")
-    rule = "\n<!-- below: written by hand -->\n"
-    kept = page.read_text(encoding="utf-8").partition(rule)[2] if page.exists() else ""
     intro = (
         f"# What a process holds on to\n\nOne 2-core machine ({processor()}), Python {sys.version.split()[0]}, uvloop. Commit {commit()}."
     )
-    page.write_text(f"{intro}\n\n![resident size]({page.stem}.svg)\n\n{text}\n{rule}{kept}", encoding="utf-8")
+    put(page, f"{intro}\n\n![resident size]({page.stem}.svg)\n\n{text}")
 
 
 if __name__ == "__main__":

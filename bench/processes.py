@@ -9,7 +9,6 @@ import argparse
 import gc
 import os
 import resource
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +17,8 @@ import uvloop
 
 from bench import pools as who
 from bench import threaded
-from bench.dispatch import Case, Sample, Samples, Way, blocking, grids, ratio
-from bench.machine import commit, processor, version
+from bench.dispatch import About, Case, Sample, Samples, Way, blocking, grids, ratio, write
 from bench.report import Grid, markdown, ranged
-from bench.svg import bars
 
 POOL, THREAD_POOL = "ProcessPoolExecutor", "ThreadPoolExecutor"
 MANY, ONE, BARE = "cabrank submit_many", "cabrank submit", "cabrank submit, isolated"
@@ -53,7 +50,14 @@ CASES = (
     Case("1 ms of CPU, chunks of 20", who.spins, 2, 1_000, CHUNKED, POOL),
     Case("threads: no-op, 8 threads", threaded.noop, 8, 20_000, IN_THREADS, THREAD_POOL),
 )
-PLOTS = (NOOP, SPINS)
+ABOUT = About(
+    "Process workers",
+    packages=("loky", "mpire", "uvloop"),
+    plots=(NOOP, SPINS),
+    method="""Two worker processes each, started before the clock. *submit* asks for each result, as the pools do; the handlers are
+of an app, their payloads JSON; *isolated* is the bare function, pickled. CPU is of all processes, their
+start included. Ratios are made within a round.""",
+)
 
 
 def _cpu_s() -> float:
@@ -74,7 +78,7 @@ def measure(way: Way, case: Case, part: float) -> Sample:
 def musts(samples: Samples) -> Grid:
     """What was asked for, and what this run reached."""
     lines: list[Sequence[str]] = []
-    asked = [(title, name, POOL) for title in PLOTS for name in (MANY, ONE, BARE, OURS)]
+    asked = [(title, name, POOL) for title in ABOUT.plots for name in (MANY, ONE, BARE, OURS)]
     for title, name, against in [*asked, (CASES[-1].title, THREADS, THREAD_POOL)]:
         if (title, name) in samples:
             found = ratio(samples, title, name, against)
@@ -104,28 +108,8 @@ def main() -> int:
     text = "\n\n".join(f"## {grid.title}\n\n{markdown(grid)}" for grid in tables)
     print(text)
     if options.markdown is not None:
-        write(options.markdown, text, samples, f"{options.rounds} rounds; {load}")
+        write(options.markdown, ABOUT, text, samples, f"{options.rounds} rounds; {load}")
     return 0
-
-
-def write(page: Path, text: str, samples: Samples, how: str) -> None:
-    """The page, what was on it below its rule kept, and its plots."""
-    shown: list[str] = []
-    for number, title in enumerate(PLOTS):
-        rates = {name: statistics.median(one.rate for one in its) for (case, name), its in samples.items() if case == title}
-        plot = page.with_name(f"{page.stem}-{number + 1}.svg")
-        plot.write_text(bars(f"{title}: jobs/s", rates), encoding="utf-8")
-        shown.append(f"![{title}]({plot.name})")
-    rule = "\n<!-- below: written by hand -->\n"
-    kept = page.read_text(encoding="utf-8").partition(rule)[2] if page.exists() else ""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("loky", "mpire", "uvloop"))
-    intro = f"""# Process workers
-
-One 2-core machine ({processor()}), Python {sys.version.split()[0]}, {versions}; {how}; medians, lowest and highest. Commit {commit()}.
-
-Two worker processes each, started before the clock. *submit* asks for each result, as the pools do; the handlers are of an app, their
-payloads JSON; *isolated* is the bare function, pickled. CPU is of all processes, their start included. Ratios are made within a round."""
-    page.write_text("\n\n".join([intro, *shown, text]) + f"\n{rule}{kept}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ TITLES = {
     Name.GRANIAN: "Starlette, granian",
 }
 MIB = 2**20
+RULE = "\n<!-- below: written by hand -->\n"
 METHOD = (
     "Each round runs every contender once in each case, one after the other, on a fresh server and a fresh store; the first to "
     "run changes from round to round. Figures are medians over the rounds, with the lowest and highest; `x Go` is made within "
@@ -67,6 +68,12 @@ def write_page(run: Run, path: Path, *, raw: str) -> None:
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     for title, plot in drawn(run).items():
         plots[title].write_text(plot, encoding="utf-8")
+
+
+def put(page: Path, text: str) -> None:
+    """Write a page; what people wrote on it below its rule stays."""
+    kept = page.read_text(encoding="utf-8").partition(RULE)[2] if page.exists() else ""
+    page.write_text(f"{text}\n{RULE}{kept}", encoding="utf-8")
 
 
 def drawn(run: Run) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.machine import commit, processor
 from bench.peers.measure import AFTER_KILL_S, SLOW, Figures
 from bench.peers.who import PEERS, Needs
-from bench.report import Grid, markdown
+from bench.report import Grid, markdown, put
 from bench.svg import bars
 
 HOW = (
@@ -108,8 +108,6 @@ def write(page: Path, found: Mapping[str, Figures], versions: Mapping[str, str],
         page.with_name(f"{page.stem}-{name}.svg").write_text(bars(titles[name], values), encoding="utf-8")
     installed = ", ".join(f"{peer.name} {versions[peer.name]}" for peer in PEERS if peer.name in versions and peer.name in found)
     missing = [f"{name}, {part}: {why}" for name, its in found.items() for part, why in its.failed.items()]
-    rule = "\n<!-- below: written by hand -->\n"
-    kept = page.read_text(encoding="utf-8").partition(rule)[2] if page.exists() else ""
     taken = (
         f"One 2-core machine ({processor()}), kernel {platform.release()}, Python {platform.python_version()}; commit {commit()}; "
         f"fsync p50 {fsync_s * 1e3:.2f} ms. One run of `python -m bench.peers`: {rounds} rounds, in each of which every library has its "
@@ -134,4 +132,4 @@ def write(page: Path, found: Mapping[str, Figures], versions: Mapping[str, str],
         markdown(kills(found)),
         *(["Could not be measured: " + "; ".join(missing) + "."] if missing else []),
     ]
-    page.write_text("\n\n".join(part for part in text if part) + f"\n{rule}{kept}", encoding="utf-8")
+    put(page, "\n\n".join(part for part in text if part))
