@@ -95,7 +95,9 @@ class Block(Sequence[Job]):
         """Whether the jobs of `other` could be its next ones: their ids come next, and they are alike."""
         return (
             other.first == self.first + len(self.items)
-            and self.is_like(other)
+            and self.handler == other.handler
+            and self.function is other.function
+            and self.bare is other.bare
             and self.call is other.call
             and self.queue == other.queue
             and self.priority == other.priority

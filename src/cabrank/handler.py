@@ -152,7 +152,7 @@ class Jobs(msgspec.Struct, frozen=True):
 
     def __len__(self) -> int:
         """How many jobs."""
-        return sum(len(items) for _, items in self.parts)
+        return sum([len(items) for _, items in self.parts])
 
 
 def made(

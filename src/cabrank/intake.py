@@ -260,6 +260,16 @@ class Intake:
             patient = patient and may_wait(first_queue(submission.jobs), self.settings)
             self.engine.committer.offer(submission, answered, patient=patient, size=size)
 
+    def take_block(self, block: Block) -> bool:
+        """Take plain jobs on here and now. False: that needs a turn, or there is no room, or nothing is taken on; then nothing was done."""
+        engine, queue, jobs, size = self.engine, block.queue, len(block.items), block.size
+        if not self._judges or engine.closed is not None or queue in engine.shut or queue in engine.committer.lines:
+            return False
+        if jobs > self._least.jobs or size > self._least.bytes or not engine.store.take_room(queue, jobs, size):
+            return False
+        engine.committer.pending.add(block)
+        return True
+
     # ------------------------------------------------------------------------------------------------------------- life
 
     async def __aenter__(self) -> Self:

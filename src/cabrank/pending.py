@@ -100,7 +100,7 @@ class Pending:
 
 def _merge(block: Block, more: Block) -> bool:
     """Let `block` go on with `more`, if it can."""
-    if len(block) + len(more) > MERGED or block.size + more.size > MERGED_BYTES or not block.goes_on_with(more):
+    if len(block.items) + len(more.items) > MERGED or block.size + more.size > MERGED_BYTES or not block.goes_on_with(more):
         return False
     block.extend(more)
     return True

@@ -11,7 +11,7 @@ import pytest
 from cabrank.drafts import PLAIN, Options
 from cabrank.server.lane import BODY_LIMIT, IDLE_TICKS, LINE_LIMIT
 from cabrank.server.problems import Answer
-from cabrank.server.reception import Entrance
+from cabrank.server.reception import Answered, Entrance
 from cabrank.server.replies import LATE_TICKS
 from cabrank.settings import MIB
 from cabrank.testing import FaultyStore
@@ -206,7 +206,7 @@ async def test_a_bug_in_the_server_is_no_400(served: Served, caplog: pytest.LogC
     wire = await served.connect()
     await wire.ask(get("/healthz"))
 
-    def fail(entrance: Entrance, body: bytes, key: bytes, answered: Callable[[Answer], None], options: Options = PLAIN) -> None:
+    def fail(entrance: Entrance, body: bytes, key: bytes, owe: Callable[[], Answered], options: Options = PLAIN) -> Answer | None:
         raise RuntimeError("planted")
 
     served.lane._enter = fail

@@ -13,7 +13,7 @@ SHARE = 0.1  # … and never longer than so much of it takes to be worked off, s
 ADVICE = "nothing was stored, send it again later"
 
 
-class _Mark(msgspec.Struct, frozen=True, gc=False):
+class Mark(msgspec.Struct, frozen=True, gc=False):
     until: float
     size: int
     bound: str
@@ -25,10 +25,11 @@ class Fullness:
     def __init__(self, forecast: Forecast, clock: Clock) -> None:
         self._forecast = forecast
         self._monotonic = clock.monotonic
-        self._marks: dict[str, _Mark] = {}
+        self.marks: dict[str, Mark] = {}
+        """What is known, by queue. Always the same object."""
 
     def __bool__(self) -> bool:
-        return bool(self._marks)
+        return bool(self.marks)
 
     def note(self, queue: str, *, size: int, bound: str) -> None:
         """One job of `size` bytes was refused."""
@@ -36,14 +37,14 @@ class Fullness:
         rate = self._forecast.rate(queue)
         if rate is not None:  # else it may be worked off faster than anybody knows
             holds_s = min(LONGEST_S, SHARE * self._forecast.waiting(queue) / rate) if rate else LONGEST_S
-            self._marks[queue] = _Mark(self._monotonic() + holds_s, size, bound)
+            self.marks[queue] = Mark(self._monotonic() + holds_s, size, bound)
 
     def refusal(self, queue: str, size: int) -> QueueFull | None:
         """Why `size` bytes for a queue find no room, if that is known."""
-        mark = self._marks.get(queue)
+        mark = self.marks.get(queue)
         if mark is None:
             return None
         if self._monotonic() >= mark.until:
-            del self._marks[queue]
+            del self.marks[queue]
             return None
         return QueueFull(queue, mark.bound, ADVICE) if size >= mark.size else None

@@ -7,7 +7,7 @@ while an ASGI request is unanswered, and an ASGI request starts only when every 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -19,9 +19,10 @@ from uvicorn.server import ServerState
 from cabrank.errors import CabrankError
 from cabrank.server.access import Access
 from cabrank.server.head import check_head, without_upgrade
+from cabrank.server.known import HEAD_END, KnownHeads
 from cabrank.server.pace import HEADERS_LIMIT, URL_LIMIT, Crowd, Pace, Stage
 from cabrank.server.parameters import OPTION_HEADERS
-from cabrank.server.problems import JSON, HeadTooLarge, LineTooLong, RequestLate, RequestMalformed, TooManyConnections, answer_to
+from cabrank.server.problems import JSON, Answer, HeadTooLarge, LineTooLong, RequestLate, RequestMalformed, TooManyConnections, answer_to
 from cabrank.server.reception import Entrance, Reception
 from cabrank.server.replies import Heads, Replies
 
@@ -45,6 +46,7 @@ class Lane(HttpToolsProtocol):
         heads: Heads,
         access: Access,
         crowd: Crowd,
+        known: KnownHeads,
         *,
         config: Config,
         server_state: ServerState,
@@ -56,6 +58,7 @@ class Lane(HttpToolsProtocol):
         self._enter = reception.enter
         self._access = access
         self._crowd = crowd
+        self._known: KnownHeads | None = known  # as long as the parser can go on
         self._entrances: Mapping[bytes, Entrance] = reception.entrances
         self._entrance: Entrance | None = None  # of the request that is being read, if it goes the lane
         self._key = b""
@@ -79,20 +82,54 @@ class Lane(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, then enter what is complete: outside of the parser, which would swallow an exception."""
         self._silent_ticks = 0
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        known = None if self._pace.stage or self._owes_ordinary else self._known
+        if known is None:
+            self._read_on(data)
+        elif data := self._recognised(data, known):
+            self._read_on(data)
+            if len(self._read) == 1 and not self._pace.stage:
+                entrance, body, key = self._read[0]
+                if not key and len(body) <= AT_HAND:
+                    known.note(data, entrance, body)
+        if self._read:
+            read, self._read = self._read, []
+            self._enter_all(read)
+        if (len(self._replies) >= LINE_LIMIT or self.flow.write_paused) and not self.transport.is_closing():
+            self.flow.pause_reading()
+
+    def _enter_all(self, read: Sequence[tuple[Entrance, bytes, bytes]]) -> None:
+        self._entering = True
+        replies = self._replies
+        known: Answer | None = None
+        for entrance, body, key in read:
+            known = self._enter(entrance, body, key, replies.owe)
+            if known is not None and (replies or len(read) > 1):
+                replies.add(known)
+                known = None
+        self._entering = False
+        if known is None:
+            self._send()
+        elif not self.transport.is_closing():  # it is the only one, and nothing is owed before it
+            self.server_state.total_requests += 1
+            self.transport.write(self._heads.response(known, closes=False))
+
+    def _recognised(self, data: bytes, known: KnownHeads) -> bytes:
+        """Take the requests whose heads are known from the beginning of what came, where a request begins; what is left of it."""
+        while (way := known.find(data[: (at := data.find(HEAD_END) + len(HEAD_END))])) is not None:
+            entrance, length = way
+            if len(data) < at + length:
+                break
+            self._read.append((entrance, data[at : at + length], b""))
+            data = data[at + length :]
+        return data
+
+    def _read_on(self, data: bytes) -> None:
         self._pace.fresh = False
-        self._unset_keepalive_if_required()
         self._parse(data)
         if self._pace.stage is Stage.HEAD and self._pace.grows(len(data)) and not self.transport.is_closing():
             self._refuse(HeadTooLarge())
-        if self._read:
-            read, self._read = self._read, []
-            self._entering = True
-            for entrance, body, key in read:
-                self._enter(entrance, body, key, self._replies.owe())
-            self._entering = False
-            self._send()
-        if (len(self._replies) >= LINE_LIMIT or self.flow.write_paused) and not self.transport.is_closing():
-            self.flow.pause_reading()
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -248,6 +285,7 @@ class Lane(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be read; but that must not be taken for the answer to an earlier request that is unanswered."""
         del msg
+        self._known = None
         refusal = self._refusal or RequestMalformed()
         if not self._owes and not self._owes_ordinary:
             self.transport.write(self._heads.response(answer_to(refusal), closes=True))

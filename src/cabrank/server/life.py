@@ -21,6 +21,7 @@ from cabrank.errors import DispatcherFailed
 from cabrank.events import logger
 from cabrank.server.access import Access, Guard
 from cabrank.server.api import Api
+from cabrank.server.known import KnownHeads
 from cabrank.server.lane import IDLE_TICKS, Lane
 from cabrank.server.listening import refusal
 from cabrank.server.pace import Crowd
@@ -113,7 +114,7 @@ class HttpServer(uvicorn.Server):
         self._heads = Heads(dispatcher.engine.handles.durability)
         self._announce = announce
         crowd = Crowd(most=_connections(settings.connections), most_each=settings.connections_per_address)
-        lane = partial(Lane, reception, self._heads, access, crowd)
+        lane = partial(Lane, reception, self._heads, access, crowd, KnownHeads())
         super().__init__(
             uvicorn.Config(
                 Guard(Api(reception).asgi(), access),

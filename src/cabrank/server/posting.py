@@ -127,7 +127,13 @@ class Posting:
             AnswerLate: it does not come in time.
         """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._reception.enter(entrance, body, key, lambda given: None if answer.done() else answer.set_result(given), options)
+
+        def answered(given: Answer) -> None:
+            if not answer.done():
+                answer.set_result(given)
+
+        if (known := self._reception.enter(entrance, body, key, lambda: answered, options)) is not None:
+            return known
         try:
             async with asyncio.timeout(PATIENCE_S):
                 return await answer

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol, cast
 
 import msgspec
 
 from cabrank.app import Document
-from cabrank.block import first_id, size_of
+from cabrank.block import Block, first_id, size_of
 from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import PLAIN, Drafts, Options, beside_another, check_depth
 from cabrank.errors import CabrankError, DiskFull, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
@@ -24,6 +25,9 @@ ACCEPTED = 202
 JOBS_PATH = "/jobs/"
 OWN_PATHS = frozenset({"healthz", "readyz", "metrics", "openapi.json", "docs", "queues"})
 """First parts of the paths that the server needs itself, beside `/jobs`."""
+
+
+Answered = Callable[[Answer], None]
 
 
 class Entrance(Protocol):
@@ -91,7 +95,7 @@ class DocumentEntrance:
         self.limit = TURN_BYTES
         self._document = document
         self._drafts = drafts
-        self._prefix = prefix
+        self._begin, self._between = f'{{"ids":["{prefix}-', f'","{prefix}-'
 
     def too_large(self, size: int) -> CabrankError:
         """See `Entrance`."""
@@ -122,9 +126,9 @@ class DocumentEntrance:
 
     def accepted(self, first_id: int, count: int) -> bytes:
         """All ids, in the order of the jobs."""
-        prefix = self._prefix
-        ids = ",".join([f'"{prefix}-{number}"' for number in range(first_id, first_id + count)])
-        return f'{{"ids":[{ids}]}}'.encode()
+        if not count:
+            return b'{"ids":[]}'
+        return f'{self._begin}{self._between.join(map(str, range(first_id, first_id + count)))}"]}}'.encode()
 
 
 class Reception:
@@ -142,22 +146,28 @@ class Reception:
         self._full = Fullness(self.forecast, dispatcher.clock)
         self.entrances: Mapping[bytes, Entrance] = {path.encode(): entrance for path, entrance in _entrances(dispatcher)}
 
-    def enter(self, entrance: Entrance, body: bytes, key: bytes, answered: Callable[[Answer], None], options: Options = PLAIN) -> None:
-        """Take a body on. `answered` is called once, when its jobs are committed or refused; perhaps before this returns."""
+    def enter(self, entrance: Entrance, body: bytes, key: bytes, owe: Callable[[], Answered], options: Options = PLAIN) -> Answer | None:
+        """Take a body on. The answer, if it is known at once.
+
+        Else `owe` is asked for whom to tell, which is called once, when the jobs are committed or refused; perhaps before this returns.
+        """
         if self._turns_away and (refusal := self.refusal(entrance, len(body), key, options)) is not None:
-            answered(self.forecast.answer_to(refusal))
-            return
+            return self.forecast.answer_to(refusal)
         try:
             jobs = entrance.jobs(body, options)
-            submission = Submission(jobs=jobs) if not key else _keyed(entrance, jobs, body, key, options)
+            if not jobs:
+                return Answer(ACCEPTED, entrance.accepted(0, 0))
+            if key:
+                submission = _keyed(entrance, jobs, body, key, options)
+            elif isinstance(jobs, Block) and self.dispatcher.take_block(jobs):
+                return Answer(ACCEPTED, entrance.accepted(jobs.first, len(jobs.items)))
+            else:
+                submission = Submission(jobs=jobs)
             submission = beside_another(submission, options)
         except CabrankError as error:
-            answered(self.forecast.answer_to(error))
-            return
-        if jobs:
-            self.dispatcher.enter(submission, lambda outcome: answered(self._answer(entrance, submission, outcome)))
-        else:
-            answered(Answer(ACCEPTED, entrance.accepted(0, 0)))
+            return self.forecast.answer_to(error)
+        self.dispatcher.enter(submission, partial(self._tell, owe(), entrance, submission))
+        return None
 
     def refusal(self, entrance: Entrance, size: int, key: bytes, options: Options = PLAIN) -> CabrankError | None:
         """Why a body of so many bytes is not taken on, if that is known without a look at it."""
@@ -172,7 +182,11 @@ class Reception:
 
     @property
     def _turns_away(self) -> bool:
-        return self._engine.closed is not None or bool(self._engine.shut) or bool(self._full)
+        engine = self._engine
+        return engine.closed is not None or bool(engine.shut or self._full.marks)
+
+    def _tell(self, answered: Answered, entrance: Entrance, submission: Submission, outcome: Admission | CabrankError) -> None:
+        answered(self._answer(entrance, submission, outcome))
 
     def _answer(self, entrance: Entrance, submission: Submission, outcome: Admission | CabrankError) -> Answer:
         if isinstance(outcome, CabrankError):

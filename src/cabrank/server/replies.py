@@ -48,6 +48,12 @@ class Replies:
         self._line.append(reply)
         return reply
 
+    def add(self, answer: Answer) -> None:
+        """One more reply, behind all others, that is known already."""
+        reply = Reply(self._fulfilled, self._heads.tick)
+        reply.answer = answer
+        self._line.append(reply)
+
     def take(self, *, last: bool) -> Sequence[bytes]:
         """The responses that can be sent now. `last`: the connection closes behind the last one that is owed."""
         line = self._line
