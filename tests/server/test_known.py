@@ -80,6 +80,25 @@ async def test_known_requests_that_come_together_are_answered_in_their_order(ser
     assert ids == sorted(set(ids))
 
 
+async def test_a_request_that_goes_the_ordinary_way_behind_one_that_is_answered_at_once_is_answered() -> None:
+    async with serving(make_app(), store="memory://") as served:
+        document = post("/telemetry", b"[%b]" % NOTE)
+        wire = await served.connect()
+        for _ in range(2):  # read, and known
+            await wire.send(document + get("/healthz"))
+            assert [(await wire.receive()).status for _ in range(2)] == [202, 200]
+
+
+async def test_what_cannot_be_read_behind_a_request_that_is_answered_at_once_ends_the_connection() -> None:
+    async with serving(make_app(), store="memory://") as served:
+        for _ in range(2):  # read, and known
+            wire = await served.connect()
+            await wire.send(post("/telemetry", b"[%b]" % NOTE) + b"\0")
+            answer = await wire.receive()
+            assert (answer.status, answer.headers["connection"]) == (202, "close")
+            assert await wire.rest() == b""
+
+
 async def test_a_known_request_does_not_overtake_one_that_goes_the_ordinary_way() -> None:
     store = turning_store()
     async with serving(make_app(), store=store) as served:

@@ -105,7 +105,7 @@ class Lane(HttpToolsProtocol):
         known: Answer | None = None
         for entrance, body, key in read:
             known = self._enter(entrance, body, key, replies.owe)
-            if known is not None and (replies or len(read) > 1):
+            if known is not None and (len(read) > 1 or replies or self._last or self._deferred is not None):
                 replies.add(known)
                 known = None
         self._entering = False
