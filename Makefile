@@ -24,7 +24,7 @@ PAYLOAD := {"device": "N14228", "recorded_at": "2013-01-01T05:15", "carrier": "U
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env test lint types layers tests format demo serve bench clean
+.PHONY: help env test lint types layers tests format browser demo serve bench clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ tests: env ## the tests alone; ARGS="-k name" picks some
 format: env ## put the code into the form that `make lint` asks for
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+browser: env ## a headless Chromium in var/browser, for the tests of /docs; needs npm, node and 300 MB of disk
+	$(BIN)/python -m tests.browser.get
 
 demo: env ## the main job on real input, with two kills; FLIGHTS=20000 small, PACK=1 packed on S3, BUCKET=s3://name
 	$(BIN)/python -m examples.demo $(ARGS)
