@@ -27,7 +27,7 @@ DRAWN = """
 """
 HARM = "<img src=x onerror=harmed=1><script>harmed = 1</script> [a link](javascript:harmed=1)"
 FORM = """
-<form method=post enctype=text/plain action=http://127.0.0.1:{}/jobs/note><input name='"a"'></form>
+<form method=post enctype=text/plain action=http://127.0.0.1:{}/jobs/note><input name='"a' value='"'></form>
 <script>document.forms[0].submit()</script>
 """
 HARMING_APP = f"""
