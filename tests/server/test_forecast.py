@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import cabrank
-from cabrank.errors import IntakeClosed, QueueDrained, QueueFull, StoreUnavailable
+from cabrank.errors import DiskFull, IntakeClosed, QueueDrained, QueueFull, StoreUnavailable
 from cabrank.server.forecast import HALF_LIFE_S, LATEST_S, LOOK_S, Flow, Forecast
 from cabrank.server.fullness import LONGEST_S, Fullness
 from cabrank.settings import load
@@ -123,9 +123,9 @@ async def test_what_nobody_can_know_is_not_told() -> None:
 
 def rate_after(*looks: tuple[int, bool]) -> float:
     """The rate after looks a second apart, each with the runs that had ended and whether something waited; 0 if it is not known."""
-    flow = Flow(1000)
+    flow = Flow()
     for ended, waits in looks:
-        flow.look(ended, 1, waits=waits)
+        flow.look(ended, -ended, 1, waits=waits)
     return flow.rate or 0
 
 
@@ -136,6 +136,13 @@ def test_a_rate_is_that_of_the_last_seconds_in_which_something_waited() -> None:
     assert rate_after(*measured, (1031, False), (1032, True)) == 20
     faster = [(1030 + 100 * place, True) for place in range(1, round(HALF_LIFE_S) + 1)]
     assert 55 < rate_after(*measured, *faster) < 100
+
+
+def test_what_left_the_store_counts_where_it_is_more() -> None:
+    flow = Flow()
+    for look in range(4):
+        flow.look(look * 5, look * 50 - 1000, 1, waits=True)
+    assert flow.rate == pytest.approx(50)
 
 
 def again_s(one: Steady, error: Exception) -> set[int]:
@@ -184,6 +191,16 @@ async def test_what_surely_finds_no_room_is_refused_for_a_moment() -> None:
         await one.clock.advance(LONGEST_S)
         assert full.refusal("async", 10) is None
         assert not full
+
+
+async def test_a_disk_that_stays_full_is_asked_less_and_less() -> None:
+    full = DiskFull("1 MiB is free")
+    async with steady() as one:
+        assert again_s(one, full) == {1, 2}
+        await one.clock.advance(30)
+        assert again_s(one, full) <= set(range(24, 37))
+        await one.submit()
+        assert again_s(one, full) == {1, 2}, "in between there was space"
 
 
 # ---------------------------------------------------------------------------------------------------------- over HTTP
@@ -256,3 +273,41 @@ async def test_a_full_queue_refuses_before_the_body_is_read(path: str) -> None:
         await wire.send(b'["' + b"x" * (length - 4) + b'"]')  # with a key it is read: its jobs may be there already
         assert (await wire.receive()).status in {422, 429}
         go.set()
+
+
+async def test_what_other_processes_work_off_is_known_where_jobs_are_posted(tmp_path: Path) -> None:
+    """The one worker here is busy for ever, those of another dispatcher on the same file do the work."""
+    clock, here, elsewhere, started = FakeClock(), cabrank.App(), cabrank.App(), list[int]()
+
+    @here.job(name="work")
+    async def stay(number: int) -> None:
+        await asyncio.Event().wait()
+
+    @elsewhere.job
+    async def work(number: int) -> None:
+        started.append(number)
+        await clock.sleep(RUN_S)
+
+    store = f"sqlite:///{tmp_path}/jobs.db"
+    async with (
+        serving(here, store=store, clock=clock, max_workers=1, grace_s=0) as served,
+        cabrank.Dispatcher(elsewhere, settings=load({}, store=store, max_workers=WORKERS, grace_s=0), clock=clock),
+    ):
+        forecast = served.http._reception.forecast
+        assert (await served.ask(post("/jobs/work/batch", b"[" + b"0," * 199 + b"0]"))).status == 202
+        await until(lambda: len(started) == WORKERS)
+        for _ in range(40):
+            more = len(started) + WORKERS
+            await clock.advance(RUN_S)
+            await until(partial(_reached, started, more))
+            if clock.monotonic() - forecast._looked_at > LOOK_S - RUN_S / 2:  # it looks at the file, in another thread
+                await until(lambda: forecast._looked_at == clock.monotonic())
+        rate = forecast.rate("async")
+        assert rate == pytest.approx(RATE, rel=0.25)
+        waits = forecast.waiting("async")
+        told_s = {forecast.answer_to(QueueFull("async", "full")).retry_after_s for _ in range(100)}
+        assert told_s <= set(range(round(waits * 0.2 / RATE * 0.6), round(waits * 0.2 / RATE * 1.6) + 2))
+
+
+def _reached(started: list[int], jobs: int) -> bool:
+    return len(started) >= jobs

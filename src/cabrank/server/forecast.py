@@ -1,18 +1,19 @@
 """What can be said of the time to come, out of what was measured: when a job starts, and when it is worth coming again.
 
-A queue is worked off at the rate at which runs ended here while something of it waited. What other processes on the same store do
-comes on top, and is not known here: then jobs start sooner than was said.
+A queue is worked off at the rate at which runs ended here while something of it waited, or at that at which jobs left the store for what
+was posted here, if that is more: then other processes work on it too. What is submitted elsewhere is not known here, and makes that less.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import msgspec
 
 from cabrank.dispatcher import Dispatcher
-from cabrank.errors import IntakeClosed, QueueDrained, QueueFull, StoreUnavailable
-from cabrank.server.problems import RESTART_RETRY_S, STORE_RETRY_S, Answer, AnswerLate, answer_to
+from cabrank.errors import DiskFull, IntakeClosed, QueueDrained, QueueFull, StoreUnavailable
+from cabrank.server.problems import DISK_RETRY_S, RESTART_RETRY_S, STORE_RETRY_S, Answer, AnswerLate, answer_to
 from cabrank.states import State
 from cabrank.stores.contract import Tally
 from cabrank.upkeep import Duty, keep_up
@@ -37,23 +38,28 @@ class Place(msgspec.Struct, frozen=True):
 class Flow:
     """How fast one queue is worked off."""
 
-    def __init__(self, ended: int) -> None:
-        self._before = ended
-        self._ended = self._seconds = 0.0
+    def __init__(self) -> None:
+        self._before = (0, 0)
+        self._ended = self._left = self._seconds = 0.0
         self._waited = False
 
     @property
     def rate(self) -> float | None:
-        """Runs that end in a second while others wait; None before anything was seen to wait."""
-        return self._ended / self._seconds if self._seconds else None
+        """Jobs that are done with in a second while others wait; None before anything was seen to wait."""
+        return max(self._ended, self._left) / self._seconds if self._seconds else None
 
-    def look(self, ended: int, passed_s: float, *, waits: bool) -> None:
-        """So many runs have `ended` since the start; `passed_s` is since the last look. `waits`: something waits now."""
-        lately, self._before = ended - self._before, ended
+    def look(self, ended: int, left: int, passed_s: float, *, waits: bool) -> None:
+        """So many runs have `ended` here, and so many jobs have `left` the store, counted from anywhere; `passed_s` is since the last look.
+
+        `waits`: something waits now.
+        """
+        ended_lately, left_lately = ended - self._before[0], left - self._before[1]
+        self._before = ended, left
         waited, self._waited = self._waited, waits
         if waits and waited:  # in between every worker had something to do
             fades = 0.5 ** (passed_s / HALF_LIFE_S)
-            self._ended = self._ended * fades + lately
+            self._ended = self._ended * fades + ended_lately
+            self._left = self._left * fades + left_lately
             self._seconds = self._seconds * fades + passed_s
 
 
@@ -63,11 +69,14 @@ class Forecast:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._engine = dispatcher.engine
-        self._flows = {queue: Flow(pool.ended) for queue, pool in dispatcher.pools.items()}
+        self._flows = {queue: Flow() for queue in dispatcher.pools}
         self._tally: dict[str, Tally] = {}
         self._looked_at = dispatcher.clock.monotonic()
         self.full: set[str] = set()
         """The queues that refused something since the last look."""
+        self.posted = Counter[str]()
+        """Jobs that were stored for a request, by queue."""
+        self._disk_full = (-1, 0.0)  # how many jobs had been admitted when the disk was full, and since when that is so
         self._engine.root.start(keep_up([Duty(LOOK_S, self._look)], dispatcher.clock), name="forecast")
 
     def waiting(self, queue: str) -> int:
@@ -117,6 +126,8 @@ class Forecast:
             case StoreUnavailable() | AnswerLate():
                 since = self._engine.committer.failing_since
                 return max(STORE_RETRY_S, 0.0 if since is None else self._dispatcher.clock.monotonic() - since)
+            case DiskFull():
+                return max(DISK_RETRY_S, self._disk_full_s())
             case _:
                 return default_s
 
@@ -126,6 +137,13 @@ class Forecast:
         if counted.paused or rate == 0:
             return LATEST_S
         return default_s if rate is None else counted.waiting * share / rate
+
+    def _disk_full_s(self) -> float:
+        """How long nothing has found space. Jobs that end make none on the disk: the file keeps its pages for the next ones."""
+        admitted, now = self._engine.counters.admitted, self._dispatcher.clock.monotonic()
+        if self._disk_full[0] != admitted:
+            self._disk_full = admitted, now
+        return now - self._disk_full[1]
 
     def _ends_in_s(self) -> float:
         """How long what runs will take, but not longer than the grace."""
@@ -153,5 +171,7 @@ class Forecast:
         now = self._dispatcher.clock.monotonic()
         passed_s, self._looked_at, self._tally = now - self._looked_at, now, tally
         for queue, flow in self._flows.items():
-            flow.look(self._dispatcher.pools[queue].ended, passed_s, waits=queue in waiting or queue in self.full)
+            there = tally.get(queue, _NOTHING)
+            left = self.posted[queue] - there.waiting - there.running
+            flow.look(self._dispatcher.pools[queue].ended, left, passed_s, waits=queue in waiting or queue in self.full)
         self.full.clear()

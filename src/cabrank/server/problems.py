@@ -135,7 +135,7 @@ class _Sort(msgspec.Struct, frozen=True):
 FULL_RETRY_S = 1  # a queue that is worked on has room again within moments
 CROWD_RETRY_S = 1  # connections come and go
 STORE_RETRY_S = 2  # a store that comes back is found within so long
-DISK_RETRY_S = 10  # space comes when a person, or what rotates the logs, makes it
+DISK_RETRY_S = 1  # a disk that was full is tried again so soon
 RESTART_RETRY_S = 5  # a server that stops is replaced within about so long
 
 # The class of an error, or the nearest of its bases that stands here, says what is answered.

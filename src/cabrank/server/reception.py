@@ -9,7 +9,7 @@ from typing import Protocol, cast
 import msgspec
 
 from cabrank.app import Document
-from cabrank.block import Block, first_id, size_of
+from cabrank.block import Block, first_id, first_queue, size_of
 from cabrank.dispatcher import Dispatcher
 from cabrank.drafts import PLAIN, Drafts, Options, beside_another, check_depth
 from cabrank.errors import CabrankError, DiskFull, KeyReused, PayloadTooLarge, QueueFull, RegistrationError, SettingError
@@ -192,6 +192,7 @@ class Reception:
         if isinstance(outcome, CabrankError):
             return self.forecast.answer_to(outcome)
         if outcome.verdict is Verdict.STORED:
+            self.forecast.posted[first_queue(submission.jobs)] += len(submission.jobs)
             return Answer(ACCEPTED, entrance.accepted(first_id(submission.jobs), len(submission.jobs)))
         refusal = refusal_of(outcome, submission.key)
         if refusal is None:
