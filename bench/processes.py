@@ -27,7 +27,7 @@ UNCHUNKED: Mapping[str, Way] = {
     MANY: Way(who.submit_many, 2),
     ONE: Way(who.submit, 2),
     BARE: Way(who.submit_isolated, 2),
-    OURS: Way(who.our_executor, 0.2),
+    OURS: Way(who.our_executor, 2),
     POOL: Way(who.executor, 0.5),
     "multiprocessing.Pool": Way(who.pool),
     "loky": Way(who.loky, 0.2),
@@ -35,6 +35,7 @@ UNCHUNKED: Mapping[str, Way] = {
 }
 CHUNKED: Mapping[str, Way] = {
     BATCHES: Way(who.batches),
+    OURS: Way(who.our_executor_chunked),
     POOL: Way(who.executor_chunked),
     "multiprocessing.Pool": Way(who.pool_chunked),
     "loky": Way(who.loky_chunked),

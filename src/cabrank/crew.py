@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,17 +14,19 @@ from typing import Any
 
 from cabrank.dispatcher import Dispatcher
 from cabrank.errors import QueueFull
-from cabrank.handler import Isolated, isolated
 from cabrank.loopthread import LoopThread
+from cabrank.processes import UNBOUNDED, Processes
+from cabrank.promise import Call
+from cabrank.settings import Kind
 
 logger = logging.getLogger("cabrank.executor")
 
-Call = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-UNBOUNDED = 2**62  # calls: more than memory holds
+THREAD = Kind.THREAD  # looked up once, for every call asks
 
 
 class Crew:
-    """At most `size` threads, each started when a call finds none idle, and as many coroutines in a loop that is started when needed.
+    """At most `size` threads, each started when a call finds none idle, and as many coroutines and as many processes, whose loops are
+    started when they are needed.
 
     `_line` ends in None when nothing more comes: each thread that finds it puts it back for the next, and ends.
     """
@@ -44,22 +46,22 @@ class Crew:
         self._room = threading.Condition(self._lock)
         self._short = 0  # how many wait for room
         self._refusal: Exception | None = None
-        self._coroutines: Coroutines | None = None
+        self._others: dict[Kind, Coroutines | Processes] = {}
 
     @property
     def waiting(self) -> int:
         """How many calls wait for a worker."""
-        return self._line.qsize() + (self._coroutines.waiting if self._coroutines is not None else 0)
+        return self._line.qsize() + sum(other.waiting for other in self._others.values())
 
-    def take(self, call: Call, *, asynchronous: bool, patient: bool) -> None:
-        """Put a call into the line. See `DispatcherExecutor.submit`."""
+    def take(self, call: Call, kind: Kind, *, patient: bool) -> None:
+        """Put a call into the line of its kind. See `DispatcherExecutor.submit`."""
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal
-            if self._line.qsize() >= self._bound or self._coroutines is not None:
+            if self._line.qsize() >= self._bound or self._others:
                 self._wait_for_room(patient=patient)
-            if asynchronous:
-                self._take_coroutine(call)
+            if kind is not THREAD:
+                self._other(kind).take(call)
                 return
             self._line.put(call)
             if len(self.threads) < self._size:
@@ -73,24 +75,24 @@ class Crew:
                 self._refusal = RuntimeError(f"cannot schedule new futures after {after}")
             self._line.put(None)
             self._room.notify_all()
-            coroutines = self._coroutines
-        if coroutines is not None:
-            coroutines.close()
+            others = tuple(self._others.values())
+        for other in others:
+            other.close()
 
     def cancel_waiting(self) -> None:
         """Cancel what no worker has taken yet."""
         with self._lock:
             self._empty_line(lambda future: future.cancel())
             self._line.put(None)
-            if self._coroutines is not None:
-                self._coroutines.cancel_waiting()
+            for other in self._others.values():
+                other.cancel_waiting()
 
     def join(self) -> None:
         """Wait until every worker has ended. `close` was called."""
         for thread in tuple(self.threads):
             thread.join()
-        if self._coroutines is not None:
-            self._coroutines.join()
+        for other in tuple(self._others.values()):
+            other.join()
 
     # ------------------------------------------------------------------------------------------------------------ within
 
@@ -100,7 +102,7 @@ class Crew:
             while self.waiting >= self._bound:
                 if not patient:
                     raise QueueFull(self._name, f"{self._bound:,} calls wait")
-                if threading.current_thread() in self.threads or (self._coroutines is not None and self._coroutines.thread.here):
+                if threading.current_thread() in self.threads or any(other.thread.here for other in self._others.values()):
                     raise QueueFull(self._name, f"{self._bound:,} calls wait", "a call of this executor cannot wait for its own workers")
                 self._room.wait()
                 if self._refusal is not None:
@@ -113,10 +115,12 @@ class Crew:
             with self._lock:
                 self._room.notify()
 
-    def _take_coroutine(self, call: Call) -> None:
-        if self._coroutines is None:
-            self._coroutines = Coroutines(self._size, f"{self._name}-loop", freed=self._tell_of_room)
-        self._coroutines.take(call)
+    def _other(self, kind: Kind) -> Coroutines | Processes:
+        other = self._others.get(kind)
+        if other is None:
+            make = Processes if kind is Kind.PROCESS else Coroutines
+            other = self._others[kind] = make(self._size, f"{self._name}-{kind}", freed=self._tell_of_room)
+        return other
 
     def _hire(self) -> None:
         try:
@@ -188,18 +192,16 @@ def _run(call: Call) -> None:
 
 
 class Coroutines:
-    """Runs coroutine functions, and functions in worker processes: a dispatcher in memory, in a loop of its own."""
+    """Runs coroutine functions: a dispatcher in memory, in a loop of its own."""
 
     def __init__(self, size: int, name: str, *, freed: Callable[[], None]) -> None:
-        self._size = size
         self._freed = freed
-        self._processes: Dispatcher | None = None  # opened by the first call that wants one
-        self._opening = asyncio.Lock()
         self._waiting: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self.thread = LoopThread(name)
         self.thread.start()
-        self._dispatcher = self.thread.run(lambda: _opened(size))
+        self._dispatcher = Dispatcher(store="memory://", max_workers=size, max_queue=UNBOUNDED)
+        self.thread.run(self._dispatcher.__aenter__)
         self._closing: Future[None] | None = None
 
     @property
@@ -210,7 +212,6 @@ class Coroutines:
     def take(self, call: Call) -> None:
         """Have a call begun as soon as fewer than `size` run."""
         future, fn, args, kwargs = call
-        apart: Isolated[..., Any] | None = fn if isinstance(fn, Isolated) else None  # pyright: ignore[reportUnknownVariableType] -- isinstance cannot tell the parameters
         self._waiting.add(future)
 
         async def run() -> None:
@@ -219,7 +220,7 @@ class Coroutines:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(await (self._apart(apart, args, kwargs) if apart is not None else fn(*args, **kwargs)))
+                future.set_result(await fn(*args, **kwargs))
             except BaseException as error:  # noqa: BLE001 -- it is raised where the result is asked for
                 future.set_exception(error)
 
@@ -230,25 +231,11 @@ class Coroutines:
             raise
         submitted.add_done_callback(partial(_pass_failure, future))
 
-    async def _apart(self, fn: Isolated[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call it in a worker process."""
-        async with self._opening:
-            if self._processes is None:
-                self._processes = await _opened(self._size)
-        called = isolated(partial(fn.function, **kwargs)) if kwargs else fn
-        return await (await self._processes.submit(called, *args)).result()
-
-    async def _stop(self) -> None:
-        """What waits here may still go to the processes, so they are stopped last."""
-        await self._dispatcher.stop(grace_s=float("inf"))
-        if self._processes is not None:
-            await self._processes.stop(grace_s=float("inf"))
-
     def close(self) -> None:
         """Let everything run to its end, and the loop after it."""
         with self._lock:
             if self._closing is None:
-                self._closing = self.thread.call(self._stop)
+                self._closing = self.thread.call(lambda: self._dispatcher.stop(grace_s=math.inf))
                 self._closing.add_done_callback(lambda _: self.thread.end())
 
     def cancel_waiting(self) -> None:
@@ -266,7 +253,3 @@ def _pass_failure(future: Future[Any], submitted: Future[Any]) -> None:
     error = None if submitted.cancelled() else submitted.exception()
     if error is not None and future.set_running_or_notify_cancel():
         future.set_exception(error)
-
-
-async def _opened(size: int) -> Dispatcher:
-    return await Dispatcher(store="memory://", max_workers=size, max_queue=UNBOUNDED).__aenter__()

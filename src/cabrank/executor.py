@@ -1,7 +1,7 @@
-"""The bounded `concurrent.futures.Executor`: what waits for a thread is counted, and a full line pushes back on whoever submits.
+"""The bounded `concurrent.futures.Executor`: what waits for a worker is counted, and a full line pushes back on whoever submits.
 
 Threads take calls straight from the line; a way through an event loop would cost each call two changes of thread. Coroutine
-functions run on a `Dispatcher` in a loop of its own.
+functions, and functions for worker processes, each run on a `Dispatcher` in a loop of its own.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from inspect import CO_COROUTINE
-from itertools import count, islice
+from itertools import chain, count, islice
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from cabrank.crew import Crew
 from cabrank.handler import Isolated, is_async, isolated
+from cabrank.processes import each
 from cabrank.promise import promised
-from cabrank.settings import MEMORY_BOUND
+from cabrank.settings import MEMORY_BOUND, Kind
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+ASYNC, PROCESS = Kind.ASYNC, Kind.PROCESS  # looked up once, for every call asks
 
 _numbers = count()
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
@@ -67,7 +71,7 @@ class DispatcherExecutor(ThreadPoolExecutor):
         if kind == "process" and initializer is not None:
             raise ValueError("an initializer is of threads: in worker processes open what they need at the top of a module")
         self._max_workers = max_workers
-        self._apart = kind == "process"
+        self._plain = Kind(kind)  # what plain functions run on
         self._max_queue = max_queue
         self._prefix = thread_name_prefix or f"{type(self).__name__}-{next(_numbers)}"
         self._initializer = initializer
@@ -108,10 +112,7 @@ class DispatcherExecutor(ThreadPoolExecutor):
             BrokenThreadPool: an initializer failed.
         """
         future = promised()
-        asynchronous = _is_async(fn)
-        if self._apart and not asynchronous:
-            fn, asynchronous = isolated(fn), True
-        self._crew.take((future, fn, args, kwargs), asynchronous=asynchronous, patient=True)
+        self._crew.take((future, fn, args, kwargs), _kind_of(fn) or self._plain, patient=True)
         return future
 
     @overload
@@ -125,10 +126,7 @@ class DispatcherExecutor(ThreadPoolExecutor):
             QueueFull: `max_queue` calls wait already.
         """
         future = promised()
-        asynchronous = _is_async(fn)
-        if self._apart and not asynchronous:
-            fn, asynchronous = isolated(fn), True
-        self._crew.take((future, fn, args, kwargs), asynchronous=asynchronous, patient=False)
+        self._crew.take((future, fn, args, kwargs), _kind_of(fn) or self._plain, patient=False)
         return future
 
     @overload
@@ -160,18 +158,26 @@ class DispatcherExecutor(ThreadPoolExecutor):
         """The results of `fn` over `iterables`, in their order.
 
         Where the line is bounded, or with `buffersize`, the iterables are read as results are taken: at most that many are ahead.
-        Else all are read and submitted at once.
+        Else all are read and submitted at once. With `kind="process"`, `chunksize` calls travel together, and the first that raises ends
+        its chunk; elsewhere there are no chunks.
 
         Raises:
             TimeoutError: from the iterator, when a result is not there `timeout` seconds after this call.
         """
         ahead = buffersize if buffersize is not None else self._max_queue
-        if ahead is None:
-            return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize)
-        if ahead < 1:
+        if ahead is not None and ahead < 1:
             raise ValueError("buffersize must be greater than 0, or None")
-        ends_at = None if timeout is None else time.monotonic() + timeout
         source = zip(*iterables, strict=False)
+        if chunksize != 1 and (_kind_of(fn) or self._plain) is PROCESS:
+            if chunksize < 1:
+                raise ValueError("chunksize must be greater than 0")
+            plain: Callable[..., Any] = fn.function if isinstance(fn, Isolated) else fn  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] -- isinstance cannot tell the parameters
+            at_once = None if ahead is None else max(1, ahead // chunksize)
+            return chain.from_iterable(self._map(isolated(partial(each, plain)), _chunks(source, chunksize), timeout, at_once))
+        return self._map(fn, source, timeout, ahead)
+
+    def _map(self, fn: Callable[..., Any], source: Iterator[tuple[Any, ...]], timeout: float | None, ahead: int | None) -> Iterator[Any]:
+        ends_at = None if timeout is None else time.monotonic() + timeout
         begun = deque(self.submit(fn, *args) for args in islice(source, ahead))  # now, not when the first result is asked for
         return _results(begun, (lambda args: self.submit(fn, *args)), source, ends_at)
 
@@ -204,12 +210,22 @@ def _results(
             future.cancel()
 
 
-def _is_async(fn: Callable[..., object]) -> bool:
-    """Whether a loop sees to the call: as `is_async`, at a tenth of the cost for plain functions, or in a worker process."""
+def _chunks(source: Iterator[tuple[Any, ...]], size: int) -> Iterator[tuple[list[tuple[Any, ...]]]]:
+    """The arguments of calls, so many at a time."""
+    while chunk := list(islice(source, size)):
+        yield (chunk,)
+
+
+def _kind_of(fn: Callable[..., object]) -> Kind | None:
+    """What runs `fn`, if that is not said by the executor: as `is_async`, at a tenth of the cost for plain functions."""
     kind = fn.__class__
     if kind is FunctionType:
-        return bool(fn.__code__.co_flags & CO_COROUTINE)
-    return kind is not BuiltinFunctionType and (kind is Isolated or is_async(fn))
+        return ASYNC if fn.__code__.co_flags & CO_COROUTINE else None
+    if kind is BuiltinFunctionType:
+        return None
+    if kind is Isolated:
+        return PROCESS
+    return ASYNC if is_async(fn) else None
 
 
 def _at_exit() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections import deque
@@ -80,6 +81,11 @@ class LoopThread:
         finally:
             answer.cancel()
 
+    def soon(self, work: Callable[[], object]) -> None:
+        """Have `work` called in the loop, soon. Nothing happens if that has ended."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(work)
+
     def stop(self) -> None:
         """End the loop and its thread; what still runs there is cancelled."""
         if self._pid == os.getpid():
@@ -88,8 +94,7 @@ class LoopThread:
 
     def end(self) -> None:
         """Let the loop and its thread end."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._end)
+        self.soon(self._end)
 
     def join(self) -> None:
         """Wait until the thread has ended."""
@@ -121,8 +126,8 @@ class LoopThread:
             call.answer.add_done_callback(partial(self._cancel, started))
 
     def _cancel(self, started: asyncio.Task[None], answer: Future[Any]) -> None:
-        if answer.cancelled() and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(started.cancel)
+        if answer.cancelled():
+            self.soon(started.cancel)
 
 
 async def _answer(call: _Call) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures._base import FINISHED, PENDING, RUNNING
 from typing import Any, TypeVar
 
 R = TypeVar("R")
+
+Call = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""What is to be called with what, and whom to tell."""
 
 # What `Promise` builds itself, and what the rest of the base class uses. Where Python has it otherwise, the base is taken as it is.
 ATTRIBUTES = {"_condition", "_state", "_result", "_exception", "_waiters", "_done_callbacks"}

@@ -91,15 +91,88 @@ def test_threads_and_processes_and_coroutines_of_one_executor() -> None:
         assert executor.submit(cabrank.isolated(add), 1, more=1).result(WAIT_S) == 2
 
 
-def test_a_coroutine_cannot_wait_in_its_own_loop_and_is_told_so() -> None:
+def test_a_coroutine_may_ask_a_process_but_not_its_own_loop() -> None:
     with DispatcherExecutor(2) as executor:
 
-        async def asks() -> Future[int]:
-            return executor.submit(cabrank.isolated(add), 5)
+        async def asks() -> int:
+            return await asyncio.wrap_future(executor.submit(cabrank.isolated(add), 5))
 
+        async def asks_itself() -> Future[int]:
+            return executor.submit(asks)
+
+        assert executor.submit(asks).result(WAIT_S) == 5
         with pytest.raises(cabrank.UsageError, match="a coroutine calls what blocks"):
-            executor.submit(asks).result(WAIT_S)
+            executor.submit(asks_itself).result(WAIT_S)
         assert executor.waiting == 0, "what was refused does not stand in the line"
+
+
+def test_many_short_calls_of_several_functions_each_get_their_own_result(executor: DispatcherExecutor) -> None:
+    futures: list[Future[Any]] = [
+        executor.submit(add, number, more=1) if number % 3 else executor.submit(divmod, number, 0) for number in range(3_000)
+    ]
+    for number, future in enumerate(futures):
+        if number % 3:
+            assert future.result(WAIT_S) == number + 1
+        else:
+            assert isinstance(future.exception(WAIT_S), ZeroDivisionError)
+
+
+def test_what_is_called_when_a_call_has_ended_may_submit_the_next_but_never_waits_for_room(tmp_path: Path) -> None:
+    after: list[Future[int]] = []
+    refused: list[BaseException] = []
+    gate, called = tmp_path / "gate", threading.Event()
+
+    def goes_on(_: Future[Any]) -> None:
+        after.append(executor.submit(add, 1))
+        try:
+            executor.submit(add, 2)
+        except cabrank.QueueFull as full:
+            refused.append(full)
+        called.set()
+
+    with DispatcherExecutor(1, kind="process", max_queue=1) as executor:
+        executor.submit(waits_for, str(gate)).add_done_callback(goes_on)
+        gate.touch()
+        assert called.wait(WAIT_S)
+    assert [future.result(0) for future in after] == [1]
+    assert "cannot wait for its own workers" in str(refused[0])
+
+
+def test_of_long_calls_no_more_have_begun_than_there_are_workers(executor: DispatcherExecutor, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    futures = [executor.submit(waits_for, str(gate)) for _ in range(6)]
+    _begun(gate)
+    assert sum(future.running() for future in futures) <= 2
+    assert futures[-1].cancel()
+    gate.touch()
+    assert all(future.result(WAIT_S) for future in futures[:-1])
+
+
+@pytest.mark.parametrize("bound", [None, 1, 7, 1_000])
+def test_chunks_of_a_map_travel_together_and_results_come_in_order(bound: int | None) -> None:
+    with DispatcherExecutor(2, kind="process", max_queue=bound) as executor:
+        assert list(executor.map(pow, range(100), range(100), chunksize=8)) == [number**number for number in range(100)]
+        assert len(set(executor.map(where, range(40), chunksize=20))) <= 2
+        results = executor.map(divmod, [1, 1, 1, 1], [1, 1, 0, 1], chunksize=2)
+        assert [next(results), next(results)] == [(1, 0), (1, 0)]
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+        with pytest.raises(ValueError, match="chunksize"):
+            executor.map(add, [1], chunksize=0)
+
+
+def test_a_bounded_map_of_chunks_reads_no_further_than_its_bound() -> None:
+    read: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(100):
+            read.append(number)
+            yield number
+
+    with DispatcherExecutor(1, kind="process", max_queue=20) as executor:
+        results = executor.map(add, numbers(), chunksize=5)
+        assert len(read) == 20
+        assert list(results) == list(range(100))
 
 
 def _begun(path: Path) -> None:
