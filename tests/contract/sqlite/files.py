@@ -14,16 +14,21 @@ from cabrank.clock import Clock
 from cabrank.stores import open_url
 from cabrank.stores.contract import InspectedStore
 from cabrank.stores.sqlite import SqliteStore
+from cabrank.stores.sqlite.bell import Bell
+from cabrank.stores.sqlite.writer import Doers
 
 
 class Files:
     """Holders of one file, all in this process: a lock counts between two of them as between two processes."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, doers: Doers | None = None) -> None:
         self.path = folder / "jobs.db"
         self._clock = clock
+        self._doers = doers
 
     def another(self) -> SqliteStore:
+        if self._doers is not None:
+            return SqliteStore(self.path, self._clock, Random(1), doers=self._doers)
         store = open_url(f"sqlite:///{self.path}", self._clock, Random(1))
         assert isinstance(store, SqliteStore)
         return store
@@ -38,7 +43,7 @@ class Files:
         assert questions
         store._ledger = store._reader = store._writer = store._questions = None
         bell, store._bell = store._bell, None
-        if bell is not None:
+        if isinstance(bell, Bell):
             asyncio.get_running_loop().remove_reader(bell._socket)
             bell._socket.close()
         assert ledger._holders._life
@@ -46,9 +51,8 @@ class Files:
         ledger._lock.close()
         await writer.call(ledger._connection.close)
         await questions.call(reader.close)
-        for thread in (writer, questions):
-            thread.stop()
-            thread.join()
+        for doer in (writer, questions):
+            await doer.end(within_s=5.0)
 
     async def expire(self, store: InspectedStore) -> None:
         assert isinstance(store, SqliteStore)

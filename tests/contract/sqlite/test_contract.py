@@ -1,4 +1,4 @@
-"""The SQLite store keeps the contract."""
+"""The SQLite store keeps the contract, with threads and without."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cabrank.testing import FakeClock
+from cabrank.testing import FakeClock, InLoop
 from cabrank.testing.store_contract import StoreContract, Stores
 from tests.contract.sqlite.files import Files
 
@@ -15,3 +15,9 @@ class TestSqlite(StoreContract):
     @pytest.fixture
     def stores(self, clock: FakeClock, tmp_path: Path) -> Stores:
         return Files(tmp_path, clock)
+
+
+class TestSqliteInLoop(StoreContract):
+    @pytest.fixture
+    def stores(self, clock: FakeClock, tmp_path: Path) -> Stores:
+        return Files(tmp_path, clock, InLoop(clock))

@@ -22,6 +22,7 @@ from cabrank.stores.contract import Arrival, Terms, Turn
 from cabrank.stores.sqlite import SqliteStore, bell, locks, store
 from cabrank.stores.sqlite.bell import Bell, ended, usable_folder
 from cabrank.stores.sqlite.settle import Ended
+from cabrank.stores.sqlite.writer import Writer
 from cabrank.testing.store_contract import Opened
 from tests.contract.sqlite.files import Files
 
@@ -254,7 +255,7 @@ async def test_a_store_closes_behind_a_stopped_process(shared: Files, monkeypatc
     await one.open(TERMS)
     assert isinstance(one.store, SqliteStore)
     writer = one.store._writer
-    assert writer
+    assert isinstance(writer, Writer)
     async with held_by_another(shared.path.with_name("jobs.db-locks") / "turn"):
         await one.close()
     await asyncio.to_thread(writer.join)  # it ends as soon as it can

@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 import apsw
 
@@ -80,6 +81,27 @@ def ended(came: Ended, turn: Turn) -> list[int]:
     replaced = [admission.replaced for admission in turn.admitted if admission.replaced]
     replaced += turn.dropped
     return replaced + ([fence[0] for fence in over if fence not in lost] if lost else [fence[0] for fence in over])
+
+
+class Rings(Protocol):
+    """The way to the other holders of a file. `Bell` is one."""
+
+    @property
+    def alone(self) -> bool:
+        """See `Bell.alone`."""
+        ...
+
+    def ring(self, arrival: Arrival) -> None:
+        """See `Bell.ring`."""
+        ...
+
+    def close(self) -> None:
+        """See `Bell.close`."""
+        ...
+
+
+Bells = Callable[[str, Random, Callable[[Arrival], None]], Rings]
+"""How a store hangs one: in a folder, where it calls something for whatever another one rings."""
 
 
 class Bell:

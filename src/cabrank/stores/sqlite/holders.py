@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,14 +72,24 @@ class Gone(NamedTuple):
 class Holders:
     """This process's own row, and the look at those of others. All methods run inside a transaction of the writer."""
 
-    def __init__(self, connection: apsw.Connection, folder: Path, terms: Terms, handlers: Names, lines: Lines) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        folder: Path,
+        terms: Terms,
+        *,
+        handlers: Names,
+        lines: Lines,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._connection = connection
         self._folder = folder
         self._terms = terms
         self._handlers = handlers
         self._lines = lines
+        self._monotonic = monotonic
         self._boot = boot()
-        self._awake_at = time.monotonic()
+        self._awake_at = monotonic()
         self._lenient_until = 0.0
         self.lapsed = False
         """Whether the lease was left to run out: it is taken up again with the next turn."""
@@ -111,7 +120,7 @@ class Holders:
 
         So a machine that was suspended, or a container that was frozen, goes on where it was, instead of all taking from all.
         """
-        now = time.monotonic()
+        now = self._monotonic()
         if now - self._awake_at > 2 * self._terms.settings.renew_s:
             self._lenient_until = now + self._terms.settings.lease_s
         self._awake_at = now
@@ -149,7 +158,7 @@ class Holders:
         return Gone(len(gone), given_up)
 
     def _is_gone(self, holder: int, booted: str, expires_at: float) -> bool:
-        if booted != self._boot or expires_at <= time.monotonic() >= self._lenient_until:
+        if booted != self._boot or expires_at <= self._monotonic() >= self._lenient_until:
             return True
         path = self._path(holder)
         return not path.exists() or not is_held(path)
@@ -188,7 +197,7 @@ class Holders:
         self._connection.execute(sql.GIVE_BACK, (now, crashed, holder))
 
     def _expiry(self) -> float:
-        return time.monotonic() + self._terms.settings.lease_s
+        return self._monotonic() + self._terms.settings.lease_s
 
     def _path(self, holder: int) -> Path:
         return self._folder / f"life-{holder}"

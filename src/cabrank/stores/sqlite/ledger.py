@@ -62,7 +62,9 @@ class Ledger:
         self._swept = False
         with self._lock.held_soon():
             self._connect()
-            self._holders = Holders(self._connection, self._folder, terms, self._handlers, self._lines)
+            self._holders = Holders(
+                self._connection, self._folder, terms, handlers=self._handlers, lines=self._lines, monotonic=clock.monotonic
+            )
             with self._transaction():
                 self._holders.register()
                 self._given_up = self._holders.take_back(clock.now()).given_up  # told with the next turn

@@ -36,13 +36,13 @@ from cabrank.stores.contract import (
     Turn,
     Want,
 )
-from cabrank.stores.sqlite.bell import Bell, ended, together
+from cabrank.stores.sqlite.bell import Bell, Bells, Rings, ended, together
 from cabrank.stores.sqlite.inspector import Reader
 from cabrank.stores.sqlite.ledger import Ledger
 from cabrank.stores.sqlite.locks import WAIT_S
 from cabrank.stores.sqlite.people import Change
 from cabrank.stores.sqlite.settle import Ended
-from cabrank.stores.sqlite.writer import Writer
+from cabrank.stores.sqlite.writer import Doer, Doers, Writer
 
 T = TypeVar("T")
 _replaced = attrgetter("replaced")
@@ -70,19 +70,30 @@ OF_PROCESS = msgspec.structs.replace(
 class SqliteStore:
     """See `Store` and `Inspector`. WAL, one writing connection in a thread of its own, one that reads.
 
-    `synchronous` is `full`, or `normal` where the setting `durability` is `process`.
+    `synchronous` is `full`, or `normal` where the setting `durability` is `process`. `doers` and `bells` stand for the threads and
+    the sockets: another way of both is for tests that own the time.
     """
 
-    def __init__(self, path: str | os.PathLike[str], clock: Clock, rng: Random | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        clock: Clock,
+        rng: Random | None = None,
+        *,
+        doers: Doers = Writer,
+        bells: Bells = Bell,
+    ) -> None:
         self.path = Path(path)
         self._clock = clock
         self._rng = rng or Random()
-        self._writer: Writer | None = None
-        self._questions: Writer | None = None
+        self._doers = doers
+        self._bells = bells
+        self._writer: Doer | None = None
+        self._questions: Doer | None = None
         self._ledger: Ledger | None = None
         self._reader: Reader | None = None
         self._pid = 0
-        self._bell: Bell | None = None
+        self._bell: Rings | None = None
         self._came = NOTHING
         self._capabilities = CAPABILITIES
         self._arrived = asyncio.Event()
@@ -107,12 +118,12 @@ class SqliteStore:
         self._capabilities = OF_PROCESS if terms.settings.durability is Durability.PROCESS else CAPABILITIES
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer("cabrank-writer", between=self._renew, every_s=terms.settings.renew_s, now=self._clock.monotonic)
+        self._writer = self._doers("cabrank-writer", between=self._renew, every_s=terms.settings.renew_s, now=self._clock.monotonic)
         try:
             self._ledger = await self._writer.call(lambda: Ledger(self.path, self._clock, terms, self._rng))
             self._bell = await self._hang_bell(self._ledger)
             poll_s = DEAF_POLL_S if self._bell is None else POLL_S
-            self._questions = Writer("cabrank-reader", between=self._poll, every_s=poll_s, now=self._clock.monotonic)
+            self._questions = self._doers("cabrank-reader", between=self._poll, every_s=poll_s, now=self._clock.monotonic)
             self._reader = await self._questions.call(lambda: Reader(self.path))
         except BaseException:
             await self.close()
@@ -262,13 +273,13 @@ class SqliteStore:
 
         return await self._write().call(work, within_s=WAIT_S, why=why)
 
-    async def _hang_bell(self, ledger: Ledger) -> Bell | None:
+    async def _hang_bell(self, ledger: Ledger) -> Rings | None:
         """The socket by which others wake this process; None if it cannot be had, and then the file is looked at more often."""
         for _ in range(HANGS):
             if not ledger.bell_folder:
                 return None
             try:
-                return Bell(ledger.bell_folder, self._rng, self._heard)
+                return self._bells(ledger.bell_folder, self._rng, self._heard)
             except OSError:  # the last of the others has closed just now, and taken the folder with it
                 await self._do(ledger.agree_on_folder)
         return None
@@ -297,13 +308,13 @@ class SqliteStore:
             raise NotEntered("the store is not open")
         return self._reader
 
-    def _write(self) -> Writer:
+    def _write(self) -> Doer:
         return self._usable(self._writer)
 
-    def _ask(self) -> Writer:
+    def _ask(self) -> Doer:
         return self._usable(self._questions)
 
-    def _usable(self, writer: Writer | None) -> Writer:
+    def _usable(self, writer: Doer | None) -> Doer:
         if writer is None:
             raise NotEntered("the store is not open")
         if self._pid != os.getpid():
@@ -311,7 +322,7 @@ class SqliteStore:
         return writer
 
 
-async def _end(writer: Writer | None, owned: Ledger | Reader | None) -> None:
+async def _end(writer: Doer | None, owned: Ledger | Reader | None) -> None:
     """Close what the thread owns, and end the thread. One that hangs behind a stopped process or a dead disk is left behind."""
     if writer is None:
         return

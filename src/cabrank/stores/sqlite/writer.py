@@ -7,11 +7,31 @@ import contextlib
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+
+
+class Doer(Protocol):
+    """Does what it is asked for, one thing after another, and something of its own in between. `Writer` is one."""
+
+    async def call(self, work: Callable[[], T], *, within_s: float | None = None, why: Callable[[], Exception] = TimeoutError) -> T:
+        """See `Writer.call`."""
+        ...
+
+    async def end(self, *, within_s: float) -> None:
+        """See `Writer.end`."""
+        ...
+
+
+class Doers(Protocol):
+    """How a store comes by those who do what it asks for: `Writer`, or `cabrank.testing.InLoop`."""
+
+    def __call__(self, name: str, *, between: Callable[[], None], every_s: float, now: Callable[[], float]) -> Doer:
+        """One more of them, that begins at once. `between` is called at least every `every_s` seconds by the clock `now`."""
+        ...
 
 
 class _Call(msgspec.Struct):
