@@ -15,14 +15,16 @@ import pytest
 
 from cabrank.clock import SystemClock
 from cabrank.errors import StoreUnavailable
-from cabrank.job import Settlement
+from cabrank.job import Job, Settlement
 from cabrank.settings import Settings
 from cabrank.states import Cause
-from cabrank.stores.contract import Arrival, Terms, Turn
+from cabrank.stores.contract import Arrival, Submission, Terms, Turn
 from cabrank.stores.sqlite import SqliteStore, bell, locks, store
 from cabrank.stores.sqlite.bell import Bell, ended, usable_folder
+from cabrank.stores.sqlite.ledger import Ledger
 from cabrank.stores.sqlite.settle import Ended
 from cabrank.stores.sqlite.writer import Writer
+from cabrank.testing import FakeClock
 from cabrank.testing.store_contract import Opened
 from tests.contract.sqlite.files import Files
 
@@ -247,6 +249,20 @@ async def test_a_stopped_process_in_its_turn_makes_the_store_unavailable_and_not
     await one.submit(job)  # the same turn again
     assert [lease.job.id for lease in await one.claim()] == [job.id]
     await one.close()
+
+
+def test_a_job_that_becomes_due_and_that_nobody_can_take_is_told_once(tmp_path: Path, clock: FakeClock) -> None:
+    """Else processes whose workers are all busy would wake each other for it without an end."""
+    ledger = Ledger(tmp_path / "jobs.db", clock, TERMS, Random(1))
+    job = Job(id=1, handler="work", queue="line", payload=b"1", due_at=clock.now() + 1)
+    ledger.turn(1, [Submission(jobs=[job])], Ended((), {}), {})
+    clock.jump(2)
+    told: list[bool] = []
+    for number in range(2, 5):
+        ledger.turn(number, (), Ended((), {}), {})
+        told.append(ledger.news.work)
+    assert told == [True, False, False]
+    ledger.close()
 
 
 async def test_a_store_closes_behind_a_stopped_process(shared: Files, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,10 +23,11 @@ _Fetched = tuple[int, int, int, int, int, int, float, float, int, bytes]  # `COL
 _decode = msgspec.json.Decoder(list[_Row]).decode
 
 
-def promote(connection: apsw.Connection, opening: Opening, now: float) -> None:
+def promote(connection: apsw.Connection, opening: Opening, lines: Lines, now: float) -> None:
     """Make those jobs ready whose time has come."""
     if opening.later_at is None or opening.later_at > now:
         return
+    lines.changed = True  # it is worth a commit even if nobody can take them now: else each who finds them due again would tell all
     if opening.lines is not None:
         opening.lines.promote(now)
     connection.execute(sql.PROMOTE, (now,))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import apsw
 import msgspec
 
+from cabrank.clock import Clock
 from cabrank.errors import StoreUnusable
 from cabrank.job import Job, Lease
 from cabrank.stores.contract import Terms
@@ -80,16 +81,16 @@ class Holders:
         *,
         handlers: Names,
         lines: Lines,
-        monotonic: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._connection = connection
         self._folder = folder
         self._terms = terms
         self._handlers = handlers
         self._lines = lines
-        self._monotonic = monotonic
+        self._monotonic = clock.monotonic
         self._boot = boot()
-        self._awake_at = monotonic()
+        self._awake_at = clock.monotonic()
         self._lenient_until = 0.0
         self.lapsed = False
         """Whether the lease was left to run out: it is taken up again with the next turn."""

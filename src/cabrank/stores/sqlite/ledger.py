@@ -62,9 +62,7 @@ class Ledger:
         self._swept = False
         with self._lock.held_soon():
             self._connect()
-            self._holders = Holders(
-                self._connection, self._folder, terms, handlers=self._handlers, lines=self._lines, monotonic=clock.monotonic
-            )
+            self._holders = Holders(self._connection, self._folder, terms, handlers=self._handlers, lines=self._lines, clock=clock)
             with self._transaction():
                 self._holders.register()
                 self._given_up = self._holders.take_back(clock.now()).given_up  # told with the next turn
@@ -192,7 +190,7 @@ class Ledger:
             self._holders.renew()
             self._swept = True
         cancelled = settle.record(connection, ended, opening, self._keeping, now) if ended else []
-        promote(connection, opening, now)
+        promote(connection, opening, self._lines, now)
         paused = [self._queues.name(number) for number, waiting in opening.queues.items() if waiting.paused]
         if paused:
             want = {queue: its for queue, its in want.items() if queue not in paused}
