@@ -23,7 +23,7 @@ from cabrank.gathering import Answered
 from cabrank.handle import JobHandle, JobHandles
 from cabrank.handler import AnyHandler
 from cabrank.job import Job, check_key, digest_of, number_of
-from cabrank.results import Feed, Results, Submitted
+from cabrank.results import Elsewhere, Feed, Results, Submitted
 from cabrank.settings import Bound, Kind, PerPool, PerQueue, Settings, load
 from cabrank.stores import open_url
 from cabrank.stores.contract import STORED, Admission, InspectedStore, Submission
@@ -212,7 +212,7 @@ class Intake:
         Raises:
             What `submit` raises, where the results are taken.
         """
-        return Results(self._feed(function, items, ahead, when, ordered=True))
+        return Results(self.feed(function, items, ahead, when, ordered=True))
 
     @overload
     def map_unordered(
@@ -231,7 +231,7 @@ class Intake:
         self, function: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], *, ahead: int | None = None, **when: Unpack[When]
     ) -> Results[Any, Any]:
         """As `map`, but each result as soon as it is there: one slow job holds up no other. `Results.each` says whose it is."""
-        return Results(self._feed(function, items, ahead, when, ordered=False))
+        return Results(self.feed(function, items, ahead, when, ordered=False))
 
     def handle(self, id: str) -> JobHandle[Any]:
         """The handle of a job by its id; nothing is asked of the store yet.
@@ -270,6 +270,42 @@ class Intake:
         engine.committer.pending.add(block)
         return True
 
+    def feed(
+        self,
+        function: Callable[..., Any],
+        items: Iterable[Any] | AsyncIterable[Any] | Elsewhere[Any],
+        ahead: int | None,
+        when: When,
+        *,
+        ordered: bool,
+    ) -> Feed[Any, Any]:
+        """What a map reads and submits, for a front that gives the results out in its own way."""
+        handler = self.drafts.handler_of(function)
+        options = Options(**when) if when else PLAIN
+        bound = self.settings.most_at_once(handler.queue, self.engine.store.capabilities.bound)
+        most = max(1, bound.jobs // 4)  # what is submitted together finds room while others submit too
+
+        async def submit(batch: list[Any]) -> Iterable[Submitted]:
+            jobs = await self._drafted(handler, function, batch, options)
+            return [self._held(part, handler.codec, bare=self.drafts.is_bare(handler)) for part in parts_of(jobs, bound)]
+
+        def start(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+            self.engine.check_open()
+            return self.engine.root.start(work(), name="map")
+
+        workers = self.settings.workers_of(handler.queue, handler.kind, os.cpu_count() or 1)
+        at_once = 1 if handler.batch is None else handler.batch.jobs
+        feed: Feed[Any, Any] = Feed(
+            items,
+            submit,
+            ahead=AHEAD * (max(workers) if isinstance(workers, tuple) else workers) * at_once if ahead is None else ahead,
+            chunk=most,
+            ordered=ordered,
+            handles=self.engine.handles,
+            start=start,
+        )
+        return feed
+
     # ------------------------------------------------------------------------------------------------------------- life
 
     async def __aenter__(self) -> Self:
@@ -307,35 +343,6 @@ class Intake:
             return no_way
         self._function, self._take = function, Way(function, handler, self.drafts, self.engine).take
         return self._take
-
-    def _feed(
-        self, function: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], ahead: int | None, when: When, *, ordered: bool
-    ) -> Feed[Any, Any]:
-        handler = self.drafts.handler_of(function)
-        options = Options(**when) if when else PLAIN
-        bound = self.settings.most_at_once(handler.queue, self.engine.store.capabilities.bound)
-        most = max(1, bound.jobs // 4)  # what is submitted together finds room while others submit too
-
-        async def submit(batch: list[Any]) -> Iterable[Submitted]:
-            jobs = await self._drafted(handler, function, batch, options)
-            return [self._held(part, handler.codec, bare=self.drafts.is_bare(handler)) for part in parts_of(jobs, bound)]
-
-        def start(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-            self.engine.check_open()
-            return self.engine.root.start(work(), name="map")
-
-        workers = self.settings.workers_of(handler.queue, handler.kind, os.cpu_count() or 1)
-        at_once = 1 if handler.batch is None else handler.batch.jobs
-        feed: Feed[Any, Any] = Feed(
-            items,
-            submit,
-            ahead=AHEAD * (max(workers) if isinstance(workers, tuple) else workers) * at_once if ahead is None else ahead,
-            chunk=most,
-            ordered=ordered,
-            handles=self.engine.handles,
-            start=start,
-        )
-        return feed
 
     async def _drafted(self, handler: AnyHandler, function: Callable[..., Any], items: list[Any], options: Options) -> Sequence[Job]:
         """The jobs of many items, made as long as work is taken on."""

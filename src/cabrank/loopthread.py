@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cabrank.errors import UsageError, UsedAfterFork
+from cabrank.errors import IntakeClosed, UsageError, UsedAfterFork
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class LoopThread:
         """Run what `work` makes, in the caller's context; the answer comes in what is returned. Cancelling that cancels it.
 
         Raises:
+            IntakeClosed: the loop has ended.
             UsageError: it is called in the loop itself, where waiting for the answer would be for ever.
             UsedAfterFork: this process was forked from the one that started the loop.
         """
@@ -70,7 +71,10 @@ class LoopThread:
         self._inbox.append(_Call(work(), answer, copy_context()))
         if not self._called:  # one that is on its way takes this along: it is marked as come before it looks
             self._called = True
-            self._loop.call_soon_threadsafe(self._take)
+            try:
+                self._loop.call_soon_threadsafe(self._take)
+            except RuntimeError:  # it has ended
+                self._refuse()
         return answer
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -81,10 +85,16 @@ class LoopThread:
         finally:
             answer.cancel()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the loop runs no more, or not in this process."""
+        return self._loop.is_closed() or self._pid != os.getpid()
+
     def soon(self, work: Callable[[], object]) -> None:
-        """Have `work` called in the loop, soon. Nothing happens if that has ended."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(work)
+        """Have `work` called in the loop, soon. Nothing happens if that has ended, or was left in the process that this one came from."""
+        if self._pid == os.getpid():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(work)
 
     def stop(self) -> None:
         """End the loop and its thread; what still runs there is cancelled."""
@@ -106,6 +116,7 @@ class LoopThread:
         with asyncio.Runner() as runner:
             self._loop = runner.get_loop()
             runner.run(self._live())
+        self._refuse()
 
     async def _live(self) -> None:
         self._over = asyncio.Event()
@@ -115,6 +126,15 @@ class LoopThread:
     def _end(self) -> None:
         if self._over is not None:
             self._over.set()
+
+    def _refuse(self) -> None:
+        """Nothing runs here any more. What came while it ended is answered too."""
+        self._called = False
+        while self._inbox:
+            call = self._inbox.popleft()
+            call.coroutine.close()
+            if call.answer.set_running_or_notify_cancel():
+                call.answer.set_exception(IntakeClosed("it was closed before this was asked"))
 
     def _take(self) -> None:
         self._called = False

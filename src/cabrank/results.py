@@ -20,6 +20,17 @@ R = TypeVar("R")
 
 CHUNK = 100  # items of a plain iterable that are submitted together
 
+Read = tuple[list[T], BaseException | None]
+"""Some items, and what the source raised behind them; no items and nothing raised: there are no more."""
+
+
+class Elsewhere(Generic[T]):
+    """The items of a map, if they are read elsewhere than in the loop."""
+
+    async def some(self, most: int) -> Read[T]:
+        """At most so many."""
+        raise NotImplementedError
+
 
 class Submit(Protocol):
     """How a map submits some items."""
@@ -70,7 +81,7 @@ class Feed(Generic[T, R]):
 
     def __init__(
         self,
-        items: Iterable[T] | AsyncIterable[T],
+        items: Iterable[T] | AsyncIterable[T] | Elsewhere[T],
         submit: Submit,
         *,
         ahead: int,
@@ -135,7 +146,10 @@ class Feed(Generic[T, R]):
 
     async def _read(self) -> None:
         try:
-            await (self._read_async(self._items) if isinstance(self._items, AsyncIterable) else self._read_plain(iter(self._items)))
+            if isinstance(self._items, AsyncIterable):
+                await self._read_async(self._items)
+            else:
+                await self._read_some(self._items if isinstance(self._items, Elsewhere) else _Here(self._items))
         except asyncio.CancelledError:
             self._broken = self._broken or self._handles.over
             raise
@@ -145,9 +159,9 @@ class Feed(Generic[T, R]):
             self._over = True
             self._tell()
 
-    async def _read_plain(self, source: Iterator[T]) -> None:
+    async def _read_some(self, source: Elsewhere[T]) -> None:
         while True:
-            batch, failure = _some(source, min(await self._space(), self._chunk))
+            batch, failure = await source.some(min(await self._space(), self._chunk))
             if batch:
                 await self._put(batch)
             if failure is not None:
@@ -253,7 +267,7 @@ async def _cancel(handles: Sequence[JobHandle[Any]]) -> None:
             return  # the store is away or closed: what was submitted runs, as whatever else was
 
 
-def _some(source: Iterator[T], most: int) -> tuple[list[T], Exception | None]:
+def some(source: Iterator[T], most: int) -> Read[T]:
     """At most so many items, and what the iterator raised behind them."""
     items: list[T] = []
     try:
@@ -262,6 +276,16 @@ def _some(source: Iterator[T], most: int) -> tuple[list[T], Exception | None]:
     except Exception as error:  # noqa: BLE001 -- it is raised when what came before it is submitted
         return items, error
     return items, None
+
+
+class _Here(Elsewhere[T]):
+    """They are read in the loop, after all."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._source = iter(items)
+
+    async def some(self, most: int) -> Read[T]:
+        return some(self._source, most)
 
 
 class Results(AsyncIterator[R], Generic[T, R]):

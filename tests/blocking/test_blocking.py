@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +38,28 @@ async def failing() -> None:
 def held() -> str:
     hold.wait()
     return "let go"
+
+
+@app.job(retry=cabrank.Retry(attempts=1))
+def unless_two(number: int) -> int:
+    if number == 2:
+        raise LookupError("planted")
+    return number
+
+
+@app.job(queue="others")
+async def endless_or_not(endless: bool) -> str:  # noqa: FBT001 -- an item
+    if endless:
+        await asyncio.Event().wait()
+    return "at once"
+
+
+@app.job(queue="stubborn")
+async def stubborn() -> str:
+    while not hold.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.001)
+    return "in its own time"
 
 
 @app.job(queue="held")
@@ -182,3 +206,145 @@ def test_how_far_a_job_is_can_be_asked(store: str) -> None:
         hold.set()
         handle.result()
         assert handle.progress() is None
+
+
+# -------------------------------------------------------------------------------------------------------------------- maps
+
+
+def test_a_map_gives_results_in_order_and_reads_its_items_where_they_are_taken_and_no_further_than_ahead(store: str) -> None:
+    read = list[int]()
+    readers = set[threading.Thread]()
+
+    def items() -> Iterator[int]:
+        for number in range(500):
+            read.append(number)
+            readers.add(threading.current_thread())
+            yield number
+
+    with blocking.Dispatcher(app, store=store) as dispatcher:
+        results = dispatcher.map(double, items(), ahead=10)
+        assert read == []
+        assert next(results) == 0
+        assert len(read) <= 11
+        assert list(results) == [2 * number for number in range(1, 500)]
+        assert readers == {threading.current_thread()}
+        assert list(dispatcher.map(triple, [])) == []
+
+
+def test_a_map_raises_at_the_place_and_goes_on_and_each_raises_nothing(store: str) -> None:
+    with blocking.Dispatcher(app, store=store) as dispatcher:
+        results = dispatcher.map(unless_two, range(4))
+        assert [next(results), next(results)] == [0, 1]
+        with pytest.raises(cabrank.JobFailed, match="planted"):
+            next(results)
+        assert list(results) == [3]
+        mapped = {one.item: one for one in dispatcher.map_unordered(unless_two, range(4)).each()}
+        assert {item: mapped[item].result() for item in (0, 1, 3)} == {0: 0, 1: 1, 3: 3}
+        assert mapped[2].handle.state() is cabrank.State.DEAD
+        with pytest.raises(cabrank.JobFailed):
+            mapped[2].result()
+
+
+def test_what_reading_the_items_raises_comes_behind_all_results_and_only_there(store: str) -> None:
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise LookupError("no more")
+
+    with blocking.Dispatcher(app, store=store) as dispatcher:
+        results = dispatcher.map(double, items())
+        assert [next(results), next(results), next(results)] == [0, 2, 4]
+        with pytest.raises(LookupError, match="no more"):
+            next(results)
+        assert list(results) == []
+
+
+def test_a_ctrl_c_while_the_items_are_read_ends_the_map_and_harms_no_loop(store: str) -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise KeyboardInterrupt
+
+    with blocking.Dispatcher(app, store=store) as dispatcher:
+        results = dispatcher.map(double, items(), ahead=1)
+        with pytest.raises(KeyboardInterrupt):
+            list(results)
+        results.close()
+        assert dispatcher.submit(double, 4).result() == 8
+
+
+@pytest.mark.parametrize("how", ["break", "close", "with"])
+def test_a_map_that_is_left_early_cancels_what_has_not_ended(store: str, how: str) -> None:
+    with blocking.Dispatcher(app, store=store, max_workers=1) as dispatcher:
+        results = dispatcher.map_unordered(endless_or_not, [False, *[True] * 5], ahead=6)
+        assert next(results) == "at once"
+        if how == "close":
+            results.close()
+        elif how == "with":
+            with results:
+                pass
+        else:
+            del results
+        dispatcher.drain("others", timeout_s=20)
+
+
+def test_a_map_that_outlives_its_dispatcher_ends_with_the_reason_and_closes(store: str) -> None:
+    with blocking.Dispatcher(app, store=store) as dispatcher:
+        results = dispatcher.map(double, range(100), ahead=2)
+        assert next(results) == 0
+    results.close()
+    with pytest.raises(cabrank.CabrankError):
+        list(results)
+
+
+# -------------------------------------------------------------------------------------------------- what people do with queues
+
+
+def test_unique_jobs_and_other_options_are_those_of_the_dispatcher() -> None:
+    with blocking.Intake(app) as intake:
+        first = intake.submit(double, 1, unique="one", on_conflict="skip", tags=["a"])
+        assert intake.submit(double, 2, unique="one").id == first.id
+        assert intake.try_submit(double, 2, unique="one", on_conflict="replace").id != first.id
+
+
+def test_a_queue_is_paused_resumed_resized_and_drained(store: str) -> None:
+    with blocking.Dispatcher(app, store=store, max_workers={"held": (1, 3)}) as dispatcher:
+        dispatcher.pause("held")
+        waits = dispatcher.submit(held)
+        hold.set()
+        assert waits.state() is cabrank.State.WAITING
+        with pytest.raises(cabrank.UsageError, match="paused"):
+            dispatcher.drain("held")
+        dispatcher.resume("held")
+        assert waits.result() == "let go"
+        dispatcher.drain("held", timeout_s=10)
+        with pytest.raises(cabrank.IntakeClosed):
+            dispatcher.submit(held)
+        dispatcher.resume()
+        dispatcher.resize("held", 2)
+        dispatcher.resize("held", (1, 4))
+        with pytest.raises(cabrank.UsageError):
+            dispatcher.resize("nothing", 1)
+        assert dispatcher.submit(held).result() == "let go"
+
+
+def test_a_drain_that_takes_too_long_says_so() -> None:
+    with blocking.Dispatcher(app) as dispatcher:
+        handle = dispatcher.submit(held)
+        with pytest.raises(TimeoutError):
+            dispatcher.drain(timeout_s=0.01)
+        hold.set()
+        assert handle.result() == "let go"
+
+
+def test_what_runs_can_be_seen_and_a_cancel_of_it_too() -> None:
+    with blocking.Dispatcher(app) as dispatcher:
+        handle = dispatcher.submit(stubborn)
+        while handle.state() is not cabrank.State.RUNNING:
+            time.sleep(0)
+        assert [job.id for job in dispatcher.running()] == [handle.id]
+        assert handle.id in dispatcher.dump()
+        assert not handle.cancelling()
+        assert handle.cancel()
+        assert handle.cancelling()
+        hold.set()
+        assert handle.result() == "in its own time"
+        assert not handle.cancelling()
