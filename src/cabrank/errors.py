@@ -93,10 +93,11 @@ class UsedAfterFork(UsageError):
     an ASGI lifespan runs in each worker by itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, why: str = "it was opened before a fork and cannot be used in the child") -> None:
         super().__init__(
-            "it was opened before a fork and cannot be used in the child: open it there, in the server's hook (gunicorn: post_fork in its "
-            "configuration; uWSGI: @uwsgidecorators.postfork; ASGI: the lifespan), or start the server without --preload"
+            f"{why}: open it only there, in the server's hook (gunicorn: post_fork in its configuration; uWSGI: @uwsgidecorators.postfork; "
+            f"ASGI: the lifespan), or start the server without --preload (uWSGI: with --lazy-apps or "
+            f"--py-call-uwsgi-fork-hooks)"
         )
 
 

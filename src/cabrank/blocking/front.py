@@ -57,6 +57,7 @@ class Front:
         self._entered = False
         self._closed = False
         self._opening = threading.Lock()
+        self._pid = os.getpid()
         _fronts.add(self)
 
     def enter(self) -> None:
@@ -71,6 +72,8 @@ class Front:
             UsedAfterFork: it was entered in the process that this one was forked from.
             IntakeClosed: it was closed.
         """
+        if self._pid != os.getpid():
+            self.forked()
         opened = self._open
         if opened is None or self._closed:
             with self._opening:
@@ -83,14 +86,21 @@ class Front:
 
     def close(self, grace_s: float | None = None, error: BaseException | None = None) -> None:
         """Close it for ever. A second call does nothing."""
+        if self._pid != os.getpid():
+            self.forked()
         with self._opening:
             opened, closed, self._closed = self._open, self._closed, True
         if opened is not None and not closed:
             opened.close(grace_s, error)
 
     def forked(self) -> None:
-        """In the child: the loop's thread is not here, and the lock may have been held by one that is not here either."""
+        """In the child: the loop's thread is not here, and the lock may have been held by one that is not here either.
+
+        A server may fork without Python's knowledge, as uWSGI does; then this is called when it is noticed.
+        """
+        self._pid = os.getpid()
         self._opening = threading.Lock()
+        self._made = None  # a thread of the parent may have been about to enter it
         if self._open is not None:
             _left_to_the_parent.append(self._open)
             self._open = None

@@ -26,8 +26,9 @@ Ts = TypeVarTuple("Ts")
 class Intake:
     """Submits jobs without working on any, as `cabrank.Intake`, from any thread.
 
-    Used with `with`, or as it is: then it opens at its first use and closes when the process exits. `store` is a URL. After a fork
-    an object that was not entered opens again by itself; one that was entered with `with` is refused in the child.
+    Used with `with`, or as it is: then it opens at its first use and closes when the process exits. `store` is a URL. After a fork,
+    also one in the midst of a submit, an object that was not entered opens again by itself; one that was entered with `with` is refused
+    in the child with `UsedAfterFork`, and so is a file that could not be closed for the fork.
     """
 
     _kind: ClassVar[type[cabrank.intake.Intake]] = cabrank.intake.Intake

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -47,6 +48,10 @@ class DoerInLoop:
         self._every_s = every_s
         self._asked: deque[Asked] = deque()
         self._timer: Timer | None = clock.call_later(every_s, self._come_between)
+
+    def own(self, path: Path, rest: Callable[[], None]) -> None:
+        """Nothing: a test whose time is its own does not fork."""
+        del path, rest
 
     async def call(self, work: Callable[[], T], *, within_s: float | None = None, why: Callable[[], Exception] = TimeoutError) -> T:
         """Do `work` with one of the next steps of the loop. A cancel of the caller does not stop the work.

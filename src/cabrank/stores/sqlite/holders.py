@@ -50,6 +50,11 @@ def made_folder(path: Path) -> Path:
     return folder
 
 
+def does_any_live(folder: Path) -> bool:
+    """Whether a process has the file open."""
+    return any(is_held(path) for path in folder.glob("life-*"))
+
+
 def run_by_living(folder: Path) -> frozenset[str]:
     """The handlers of all processes that live, as their life locks say."""
     living = [path for path in folder.glob("life-*") if is_held(path)]

@@ -22,13 +22,26 @@ class Reader:
     """Answers questions. Each is one short read, so that the log of changes can be folded back into the file."""
 
     def __init__(self, path: Path) -> None:
-        self._connection: apsw.Connection = open_reader(path)
+        self._path = path
+        self._open: apsw.Connection | None = open_reader(path)
         self._folder = folder_of(path)
         self._seen = 0
 
+    @property
+    def _connection(self) -> apsw.Connection:
+        if self._open is None:
+            self._open = open_reader(self._path)
+        return self._open
+
+    def rest(self) -> None:
+        """Close the connection until something is asked again."""
+        self.close()
+
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
     def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:
         """See `Inspector.find`."""

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import apsw
 
@@ -23,9 +23,9 @@ from cabrank.stores.sqlite.admit import Admitter
 from cabrank.stores.sqlite.bell import agreed_folder
 from cabrank.stores.sqlite.claim import Claimer, promote
 from cabrank.stores.sqlite.counts import Opening
-from cabrank.stores.sqlite.holders import Holders, boot, made_folder
+from cabrank.stores.sqlite.holders import Holders, boot, does_any_live, made_folder
 from cabrank.stores.sqlite.lines import Lines
-from cabrank.stores.sqlite.locks import TurnLock, is_held
+from cabrank.stores.sqlite.locks import TurnLock
 from cabrank.stores.sqlite.logsize import LogWatch
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.news import next_due_s, what_is_new
@@ -94,6 +94,11 @@ class Ledger:
             self._holders.close()
             self._lock.close()
             self._connection.close()
+
+    def rest(self) -> None:
+        """Close the connection until something is to be done again, and stay a holder."""
+        self._broken = True
+        self._connection.close()
 
     def take_ids(self) -> int:
         """The first id of a block that nobody else gets."""
@@ -262,8 +267,7 @@ class Ledger:
         return leases
 
     def _cancels(self) -> list[tuple[int, int]]:
-        rows: list[Any] = self._connection.execute(sql.CANCELS, (self._holders.id,)).fetchall()
-        return rows
+        return list(self._connection.execute(sql.CANCELS, (self._holders.id,)))
 
     def _sweep(self, now: float) -> Sequence[Lease]:
         """Look for holders that are gone, if it is time for that: the last runs of jobs that were given up."""
@@ -295,7 +299,7 @@ class Ledger:
 
     def _connect(self) -> None:
         synchronous = SYNCHRONOUS[self._terms.settings.durability]
-        self._connection = open_writer(self._path, synchronous=synchronous, rng=self._rng, is_shared=self._is_shared)
+        self._connection = open_writer(self._path, synchronous=synchronous, rng=self._rng, is_shared=lambda: does_any_live(self._folder))
         self._handlers, self._queues = Names(self._connection, "handler"), Names(self._connection, "queue")
         self._lines = Lines(
             self._connection, queues=self._queues, handlers=self._handlers, terms=self._terms, monotonic=self._clock.monotonic
@@ -305,9 +309,6 @@ class Ledger:
             own = {self._handlers.number(name): keep_s for name, keep_s in self._terms.keep_done_s.items()}
             self._keeping = kept.Keeping(own, self._terms.settings.keep_done_s)
             self._claimer = Claimer(self._connection, handlers=self._handlers, terms=self._terms, lines=self._lines)
-
-    def _is_shared(self) -> bool:
-        return any(is_held(path) for path in self._folder.glob("life-*"))
 
     @contextlib.contextmanager
     def _held(self) -> Generator[None, None, None]:

@@ -27,6 +27,7 @@ class FileLock:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreUnusable(f"{path}: the lock file cannot be made ({error.strerror})") from error
+        self.pid = os.getpid()
         _open_locks.add(self)
 
     def take_if_free(self) -> bool:
@@ -125,9 +126,12 @@ def is_held(path: Path) -> bool:
         return not lock.take_if_free()
 
 
-def _close_in_child() -> None:
+def close_inherited() -> None:
+    """In a forked child, which shares the locks: without this, it would keep its dead parent alive."""
+    pid = os.getpid()
     for lock in tuple(_open_locks):
-        lock.close()  # the child shares the lock: without this, it would keep its dead parent alive
+        if lock.pid != pid:
+            lock.close()
 
 
-os.register_at_fork(after_in_child=_close_in_child)
+os.register_at_fork(after_in_child=close_inherited)

@@ -37,6 +37,7 @@ from cabrank.stores.contract import (
     Want,
 )
 from cabrank.stores.sqlite.bell import Bell, Bells, Rings, ended, together
+from cabrank.stores.sqlite.forks import check
 from cabrank.stores.sqlite.inspector import Reader
 from cabrank.stores.sqlite.ledger import Ledger
 from cabrank.stores.sqlite.locks import WAIT_S
@@ -45,6 +46,7 @@ from cabrank.stores.sqlite.settle import Ended
 from cabrank.stores.sqlite.writer import Doer, Doers, Writer
 
 T = TypeVar("T")
+Connected = TypeVar("Connected", Ledger, Reader)
 _replaced = attrgetter("replaced")
 
 POLL_S = 0.25  # how often other processes' commits are looked for, in case a datagram was lost: a read of 10 µs
@@ -115,16 +117,17 @@ class SqliteStore:
             raise StoreUnusable("this build of apsw has no carray: install the wheel with `pip install --force-reinstall apsw`")
         if not self.path.absolute().parent.is_dir():
             raise StoreUnusable(f"{self.path}: there is no folder {self.path.absolute().parent}: make it first")
+        check(self.path)
         self._capabilities = OF_PROCESS if terms.settings.durability is Durability.PROCESS else CAPABILITIES
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._writer = self._doers("cabrank-writer", between=self._renew, every_s=terms.settings.renew_s, now=self._clock.monotonic)
         try:
-            self._ledger = await self._writer.call(lambda: Ledger(self.path, self._clock, terms, self._rng))
+            self._ledger = await _owned(self._writer, self.path, lambda: Ledger(self.path, self._clock, terms, self._rng))
             self._bell = await self._hang_bell(self._ledger)
             poll_s = DEAF_POLL_S if self._bell is None else POLL_S
             self._questions = self._doers("cabrank-reader", between=self._poll, every_s=poll_s, now=self._clock.monotonic)
-            self._reader = await self._questions.call(lambda: Reader(self.path))
+            self._reader = await _owned(self._questions, self.path, lambda: Reader(self.path))
         except BaseException:
             await self.close()
             raise
@@ -320,6 +323,22 @@ class SqliteStore:
         if self._pid != os.getpid():
             raise UsedAfterFork
         return writer
+
+
+async def _owned(doer: Doer, path: Path, make: Callable[[], Connected]) -> Connected:
+    """What `make` opens at `path`. Whoever does it owns it, and closes it before the process forks."""
+    made: list[Connected] = []
+
+    def rest() -> None:
+        for one in made:
+            one.rest()
+
+    def keep() -> Connected:
+        made.append(make())
+        return made[0]
+
+    doer.own(path, rest)  # first: a fork may come in the midst of the opening
+    return await doer.call(keep)
 
 
 async def _end(writer: Doer | None, owned: Ledger | Reader | None) -> None:

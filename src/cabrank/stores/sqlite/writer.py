@@ -6,16 +6,23 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+
+from cabrank.stores.sqlite.forks import Halt, Owner
 
 T = TypeVar("T")
 
 
 class Doer(Protocol):
     """Does what it is asked for, one thing after another, and something of its own in between. `Writer` is one."""
+
+    def own(self, path: Path, rest: Callable[[], None]) -> None:
+        """See `Writer.own`."""
+        ...
 
     async def call(self, work: Callable[[], T], *, within_s: float | None = None, why: Callable[[], Exception] = TimeoutError) -> T:
         """See `Writer.call`."""
@@ -49,8 +56,17 @@ class Writer:
         self._every_s = every_s
         self._now = now
         self._last: Callable[[], object] = lambda: None
+        self._rest: Callable[[], None] = lambda: None
+        self._owner: Owner | None = None
+        self._halts: list[Halt] = []
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+
+    def own(self, path: Path, rest: Callable[[], None]) -> None:
+        """Have `rest` close the connection to `path` before the process forks. It is called between two calls; the next opens it."""
+        self._rest = rest
+        self._owner = Owner(path, self._halt)
 
     async def call(self, work: Callable[[], T], *, within_s: float | None = None, why: Callable[[], Exception] = TimeoutError) -> T:
         """Do `work` in the thread; what it returns or raises comes back. A cancel of the caller does not stop the work.
@@ -117,6 +133,7 @@ class Writer:
             try:
                 call = self._calls.get(timeout=max(0.0, due_at - self._now()))
                 if call is None:
+                    self._retire()
                     with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                         self._last()
                     return
@@ -127,6 +144,22 @@ class Writer:
             if self._now() >= due_at:
                 self._between()
                 due_at = self._now() + self._every_s
+
+    def _halt(self) -> Halt:
+        halt = Halt(self._rest)
+        self._halts = [*(one for one in self._halts if not one.over), halt]
+        self._calls.put(_Call(halt.stand, lambda _, __: None))
+        if self._ended:
+            halt.pass_over()
+        return halt
+
+    def _retire(self) -> None:
+        """Nothing is open any more: no fork waits for this, be it that it has told so already, or that it is about to."""
+        if self._owner is not None:
+            self._owner.retire()
+        self._ended = True
+        for halt in self._halts:
+            halt.pass_over()
 
     @staticmethod
     def _do(call: _Call) -> None:
