@@ -19,7 +19,7 @@ from cabrank.job import Job, Lease, Settlement
 from cabrank.states import TRANSITIONS, Cause, State
 from cabrank.stores.contract import OVERFLOW, Admission, Arrival, Returned, Store, Submission, Turn, Verdict, Want
 
-SOON_S = 0.001  # how long ended runs wait for others where a turn costs as much as tens of short jobs
+SOON_S = 0.005  # how long ended runs wait for others where more wait for workers: a turn costs as much as tens of short jobs
 AGAIN_BASE_S, AGAIN_CAP_S = 0.02, 2.0  # wait before a turn is sent again, full jitter: a store that restarts is found within 2 s
 LONGEST_SLEEP_S = 3_600.0  # until somebody looks for what is due again: an event loop cannot sleep for as long as a job may
 
@@ -115,10 +115,16 @@ class Committer:
             self.wake()
 
     def tell_soon(self) -> None:
-        """Something came that can wait for what else comes within a slice."""
+        """Something came that can wait for `SOON_S` for what else comes, or until somebody is in a `hurry`."""
         if not self.is_told:
             self.is_told = True
             self._soon = asyncio.get_running_loop().call_later(SOON_S, self._tell_now)
+
+    def hurry(self) -> None:
+        """What came has waited enough: nothing more comes soon."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._tell_now()
 
     def _tell_now(self) -> None:
         self._soon = None

@@ -16,7 +16,7 @@ from cabrank.batching import queue_for
 from cabrank.block import Leases, granted, queue_of
 from cabrank.clock import Clock
 from cabrank.deadlock import end_deadlocks
-from cabrank.errors import QueueDrained, StoreUnavailable, UsageError
+from cabrank.errors import StoreUnavailable, UsageError
 from cabrank.events import RunsCancelling, logger
 from cabrank.inject import Resources
 from cabrank.intake import Intake
@@ -212,7 +212,7 @@ class Dispatcher(Intake):
         queues = [pool.queue.name for pool in self._staff.pools_of(queue)]
         self._check_outside(queues)
         for name in queues:
-            self.engine.shut[name] = QueueDrained(name)
+            self.engine.shut_queue(name)
         async with asyncio.timeout(timeout_s):
             await self._nothing_left_of(queues, paused="resume it to drain it")
 
@@ -275,8 +275,9 @@ class Dispatcher(Intake):
             waiting,
             clock=self.clock,
             report=self._report,
-            returned=self.engine.committer.pending.first_runs.append,
+            first_runs=self.engine.committer.pending.first_runs,
             tell=self._tell(waiting),
+            hurry=self.engine.committer.hurry,
             timeout_of=self._timeout_of,
             freed=self.engine.committer.wake,
             stubborn=self._tell_of,
@@ -286,7 +287,7 @@ class Dispatcher(Intake):
         return Staff(self.pools, kinds, spawn=spawn, calls=self._calls, settings=self.settings, root=self.engine.root)
 
     def _tell(self, waiting: JobQueue) -> Callable[[], None]:
-        """How the committer is told of runs that ended. In memory, while more waits than can start, a turn is taken once a slice."""
+        """How the committer is told of runs that ended. In memory, a backlog is settled every few milliseconds."""
         committer = self.engine.committer
         if not self.engine.store.capabilities.judges_room:
             return committer.tell

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
 from cabrank.app import App
 from cabrank.block import Block, Call, Encode
 from cabrank.clock import Clock
-from cabrank.codec import UNENCODABLE
 from cabrank.depth import DEEPEST, is_too_deep
 from cabrank.errors import PayloadInvalid, PayloadTooLarge, RegistrationError, SettingError
 from cabrank.handler import AnyHandler, Handler, Isolated, Jobs, bare_handler, is_async
@@ -72,7 +72,8 @@ class Drafts:
         self._handlers = app.handlers
         self._ids = ids
         self._clock = clock
-        self._limit = settings.payload_limit
+        self.limit = settings.payload_limit
+        """The bytes that a payload may have."""
         self._durable = durable
         self._bare = {kind: bare_handler(kind) for kind in Kind}
 
@@ -138,8 +139,8 @@ class Drafts:
         Raises:
             PayloadMalformed, PayloadInvalid, PayloadTooLarge: it is not what the handler takes.
         """
-        if len(payload) > self._limit:
-            raise PayloadTooLarge(len(payload), self._limit)
+        if len(payload) > self.limit:
+            raise PayloadTooLarge(len(payload), self.limit)
         args = handler.codec.decode(payload)
         if not handler.codec.bounded:
             check_depth(payload)
@@ -193,8 +194,8 @@ class Drafts:
         return made if options is PLAIN else self._with(options, made)
 
     def _examined(self, handler: AnyHandler, payload: bytes) -> tuple[object, ...] | PayloadInvalid:
-        if len(payload) > self._limit:
-            return PayloadTooLarge(len(payload), self._limit)
+        if len(payload) > self.limit:
+            return PayloadTooLarge(len(payload), self.limit)
         try:
             args = handler.codec.decode(payload)
             if not handler.codec.bounded:
@@ -204,28 +205,16 @@ class Drafts:
         return args
 
     def payload_of(self, handler: AnyHandler) -> Callable[[tuple[object, ...]], bytes]:
-        """What encodes and bounds the payload of one call of `handler`; it raises what `job` raises."""
-        exact, encode, limit = handler.codec.exact, handler.codec.encode_exact, self._limit
-
-        def payload_of(args: tuple[object, ...]) -> bytes:
-            if len(args) == 1 and args[0].__class__ is exact:
-                try:
-                    payload = encode(args[0])
-                except UNENCODABLE:
-                    return self._payload(handler, args)
-                if len(payload) <= limit:
-                    return payload
-            return self._payload(handler, args)
-
-        return payload_of
+        """What makes the payload of one call of `handler`; it raises what `job` raises."""
+        return partial(self._payload, handler)
 
     def _payload(self, handler: AnyHandler, args: tuple[object, ...]) -> bytes:
         try:
             payload = handler.codec.encode(args)
         except PayloadInvalid as error:
             raise type(error)(f"{handler.name}: {error}") from None
-        if len(payload) > self._limit:
-            raise PayloadTooLarge(len(payload), self._limit)
+        if len(payload) > self.limit:
+            raise PayloadTooLarge(len(payload), self.limit)
         return payload
 
     def _sized(self, handler: AnyHandler, items: Sequence[object]) -> tuple[list[bytes] | Encode, int]:
@@ -235,7 +224,7 @@ class Drafts:
                 size = handler.codec.size_of_each(items)
             except PayloadInvalid as error:
                 raise type(error)(f"{handler.name}: {error}") from None
-            if size is not None and size <= self._limit:
+            if size is not None and size <= self.limit:
                 return handler.codec.encode_each, size
         payloads = self._payloads(handler, items)
         return payloads, sum(map(len, payloads))
@@ -245,7 +234,7 @@ class Drafts:
             payloads = handler.codec.encode_each(items)
         except PayloadInvalid as error:
             raise type(error)(f"{handler.name}: {error}") from None
-        limit = self._limit
+        limit = self.limit
         for payload in payloads:
             if len(payload) > limit:
                 raise PayloadTooLarge(len(payload), limit)

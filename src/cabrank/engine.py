@@ -154,7 +154,16 @@ class Engine:
     def close_door(self) -> None:
         """Take no new work from now on. What was taken is still committed."""
         if self.closed is None:
-            self.closed = IntakeClosed("no new work is taken: it is stopping")
+            self._close(IntakeClosed("no new work is taken: it is stopping"))
+
+    def shut_queue(self, queue: str) -> None:
+        """Take no new work for `queue` from now on, until it is taken out of `shut`."""
+        self.shut[queue] = QueueDrained(queue)
+        self.committer.pending.close()
+
+    def _close(self, why: CabrankError) -> None:
+        self.closed = why
+        self.committer.pending.close()  # who adds to what is open there does not ask each time
 
     async def close(self, finish: Callable[[], Awaitable[None]] | None = None) -> None:
         """Take nothing more on, let `finish` end what runs, commit everything, close the store.
@@ -208,7 +217,7 @@ class Engine:
     def _fail(self, failure: BaseException) -> None:
         failed = DispatcherFailed(f"it failed inside and was stopped: {failure!r}")
         failed.__cause__ = failure
-        self.closed = failed
+        self._close(failed)
         if self.on_failure is not None:
             self.on_failure()
         self.committer.refuse_all(failed)
@@ -217,7 +226,7 @@ class Engine:
 
     def forked(self) -> None:
         """Refuse use in a forked child."""
-        self.closed = UsedAfterFork()
+        self._close(UsedAfterFork())
 
     def _settled(self, returned: Returned, settlements: Sequence[Settlement]) -> None:
         self.handles.settled(returned, settlements, here=True)

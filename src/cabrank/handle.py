@@ -6,27 +6,25 @@ import asyncio
 import contextlib
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from itertools import repeat
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+from cabrank.built import Built
 from cabrank.codec import PayloadCodec
 from cabrank.errors import JobCancelled, JobExpired, JobFailed, JobHeld, ResultGone, StoreUnavailable
 from cabrank.handler import AnyHandler
 from cabrank.job import Progress, Settlement, text_id, unknown_job
 from cabrank.seats import note
+from cabrank.sheaf import RETURNED_NONE, Origin, Sheaf, Sheaves
 from cabrank.states import DEATHS, TRANSITIONS, UNFINISHED, Cause, State
 from cabrank.stores.contract import OVERFLOW, Inspector, JobRecord, Returned
 from cabrank.unasked import Unasked
 
 R = TypeVar("R")
-H = TypeVar("H")
-S = TypeVar("S")
 
-RETURNED_NONE = Settlement(0, 0, Cause.RETURNED)
-"""What a handle learns of such a run: it knows the rest."""
 ASKED = 1_000  # handles that the store is asked about at a time
 
 
@@ -34,25 +32,23 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
     """One submitted job. Dropping it costs nothing and stops nothing."""
 
     number: int
-    _handles: Handles
-    _codec: PayloadCodec | None = None
-    _bare: bool = False
+    _origin: Origin[Handles]
     _settlement: Settlement | None = None
 
     @property
     def id(self) -> str:
         """The job's id as text: what `dispatcher.handle` and `GET /jobs/{id}` take."""
-        return text_id(self._handles.prefix, self.number)
+        return text_id(self.owner.prefix, self.number)
 
     @property
     def durability(self) -> str:
         """What it means that the job was taken on: `disk`, it survives a power loss; `process`, the process; `memory`, neither."""
-        return self._handles.durability
+        return self.owner.durability
 
     @property
     def settled(self) -> bool:
         """Whether this process knows that the job has ended."""
-        return self._settlement is not None
+        return self._outcome() is not None
 
     async def state(self) -> State:
         """The job's state now.
@@ -60,10 +56,11 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
         Raises:
             UnknownJob: it ended and is no longer kept.
         """
-        if self._settlement is not None:
-            return TRANSITIONS[State.RUNNING, self._settlement.cause]
-        await self._handles.caught_up()
-        return (await self._handles.record(self.number)).state
+        settlement = self._outcome()
+        if settlement is not None:
+            return TRANSITIONS[State.RUNNING, settlement.cause]
+        await self.owner.caught_up()
+        return (await self.owner.record(self.number)).state
 
     async def progress(self) -> Progress | None:
         """How far the job's run is, as its handler said it with `JobContext.progress`; None if it said nothing, or does not run.
@@ -71,10 +68,10 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
         Raises:
             UnknownJob: it ended and is no longer kept.
         """
-        if self._settlement is not None:
+        if self.settled:
             return None
-        await self._handles.caught_up()
-        return (await self._handles.record(self.number)).progress
+        await self.owner.caught_up()
+        return (await self.owner.record(self.number)).progress
 
     async def cancelling(self) -> bool:
         """Whether the job runs and was told to stop by a cancel.
@@ -82,14 +79,14 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
         Raises:
             UnknownJob: it ended and is no longer kept.
         """
-        return self._settlement is None and (await self._handles.record(self.number)).cancelling
+        return not self.settled and (await self.owner.record(self.number)).cancelling
 
     async def cancel(self) -> bool:
         """Cancel the job. False: it had ended, or its handler has returned. A running one is asked to stop; whoever settles first wins.
 
         A running job that was asked may still return, or fail; it does not wait for another try.
         """
-        return self._settlement is None and await self._handles.cancel(self.number)
+        return not self.settled and await self.owner.cancel(self.number)
 
     async def result(self, *, timeout_s: float | None = None) -> R:
         """What the handler returned, once it has.
@@ -107,13 +104,15 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
             WaitsForItself: a job waits for a job of its own queue, and so do all workers of that queue.
             TimeoutError: `timeout_s` seconds passed. The job goes on, and calling again is safe.
         """
-        if self._settlement is None:
+        settlement = self._outcome()
+        if settlement is None:
             async with asyncio.timeout(timeout_s):
-                self._settlement = await self._handles.settlement(self)
-        if self._settlement.cause is not Cause.RETURNED:
-            self._handles.unasked.asked(self.number)
-        codec = self._codec or self._handles.codec(self._settlement.handler)
-        return cast(R, _result_of(self.id, self._settlement, codec, bare=self._bare))
+                settlement = self._settlement = await self.owner.settlement(self)
+            self._origin.outcome(self.number)  # it is kept here now
+        if settlement.cause is not Cause.RETURNED:
+            self.owner.unasked.asked(self.number)
+        codec = self._origin.codec or self.owner.codec(settlement.handler)
+        return cast(R, _result_of(self.id, settlement, codec, bare=self._origin.bare))
 
     def learn(self, settlement: Settlement) -> None:
         """Its job has ended."""
@@ -122,11 +121,21 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
     @property
     def owner(self) -> Handles:
         """Where its outcome comes from."""
-        return self._handles
+        return self._origin.owner
+
+    @property
+    def origin(self) -> Origin[Handles]:
+        """What it has in common with others."""
+        return self._origin
 
     def expect(self) -> asyncio.Future[Settlement]:
         """Done when its job has ended; see `Handles.expect`."""
-        return self._handles.expect(self.number)
+        return self.owner.expect(self.number)
+
+    def _outcome(self) -> Settlement | None:
+        if self._settlement is None:
+            self._settlement = self._origin.outcome(self.number)
+        return self._settlement
 
     def __repr__(self) -> str:
         return f"<job {self.id}>"
@@ -160,7 +169,10 @@ class Handles:
         self.unasked = Unasked()
         self.prefix = ""
         self.durability = ""
+        self.stranger: Origin[Handles] = Origin(self, None, bare=False)
+        """The origin of handles of jobs of which nothing but their ids is known."""
         self._live: dict[int, JobHandle[Any] | weakref.ref[JobHandle[Any]]] = {}
+        self._sheaves: Sheaves[Handles] = Sheaves()
         self._waiting: dict[int, list[asyncio.Future[Settlement]]] = {}
         self._new: set[int] = set()  # who began to wait and was not asked for yet
         self._round: deque[int] = deque()  # whom the store is still to be asked about before all are asked about again
@@ -169,14 +181,15 @@ class Handles:
 
     def hold(self, number: int, codec: PayloadCodec, bare: bool) -> JobHandle[Any]:  # noqa: FBT001 -- a fact, not a choice
         """A handle for a job that was submitted just now; `bare` if no app registered what it calls."""
-        handle: JobHandle[Any] = JobHandle(number, self, codec, bare)
+        handle: JobHandle[Any] = JobHandle(number, Origin(self, codec, bare))
         self._live[number] = handle if self._keep else weakref.ref(handle)
         return handle
 
-    @property
-    def live(self) -> dict[int, JobHandle[Any] | weakref.ref[JobHandle[Any]]]:
-        """The handles by the numbers of their jobs, always the same object. For whoever holds so many that a call each would count."""
-        return self._live
+    def sheaf(self, first: int, codec: PayloadCodec, bare: bool) -> Sheaf[Handles]:  # noqa: FBT001 -- as above
+        """The origin of handles for jobs that are submitted one after another, from the id `first` on. It is told how they end."""
+        sheaf: Sheaf[Handles] = Sheaf(self, codec, bare, first)
+        self._sheaves.add(sheaf)
+        return sheaf
 
     def codec(self, handler: str) -> PayloadCodec | None:
         """What decodes the results of a handler by its name; None if this process has no such handler."""
@@ -189,26 +202,34 @@ class Handles:
 
     def settled(self, returned: Returned, settlements: Sequence[Settlement], *, here: bool = False) -> None:
         """Tell the handles of jobs that have ended. `here`: in this process, whose log says of failures."""
-        if not self._live and not self._waiting and not settlements:
+        if not self._live and not self._sheaves and not self._waiting and not settlements:
             return
         for run, ids in returned.items():
             self._returned(run, ids)
         for settlement in settlements:
             if settlement.cause is Cause.UNREADABLE:
                 self._live.pop(settlement.id, None)  # who asks later asks the store: it may have been reopened
+                self._sheaves.learn(settlement.id, None)
                 self._refuse(settlement.id, self._held(settlement.id, settlement.error))
             if TRANSITIONS[State.RUNNING, settlement.cause] in UNFINISHED:
                 continue
-            handle = self._live.pop(settlement.id, None)
-            if isinstance(handle, weakref.ref):
-                handle = handle()
-            if handle is not None:
-                handle.learn(settlement)
+            holder = self._learner(settlement)
             if here and settlement.cause in DEATHS:
-                self.unasked.failed(text_id(self.prefix, settlement.id), settlement, handle, awaited=settlement.id in self._waiting)
+                self.unasked.failed(text_id(self.prefix, settlement.id), settlement, holder, awaited=settlement.id in self._waiting)
             self._tell(settlement)
 
+    def _learner(self, settlement: Settlement) -> object:
+        """Tell whom this is to be asked of that a job has ended, if somebody can still ask."""
+        handle = self._live.pop(settlement.id, None)
+        if isinstance(handle, weakref.ref):
+            handle = handle()
+        if handle is None:
+            return self._sheaves.learn(settlement.id, settlement)
+        handle.learn(settlement)
+        return handle
+
     def _returned(self, run: int, ids: Sequence[int]) -> None:
+        self._sheaves.returned(ids)
         for handle in map(self._live.pop, ids, repeat(None)) if self._live else ():
             held = handle() if isinstance(handle, weakref.ref) else handle
             if held is not None:
@@ -235,7 +256,12 @@ class Handles:
         """Forget handles that nobody holds any more."""
         for number in [number for number, held in self._live.items() if isinstance(held, weakref.ref) and held() is None]:
             del self._live[number]
+        self._sheaves.prune()
         self.unasked.sum_up()
+
+    def _is_awaited(self, number: int) -> bool:
+        """Whether a handle here is still to be told how that job ends."""
+        return number in self._live or self._sheaves.of(number) is not None
 
     def fail(self, error: Exception) -> None:
         """Tell everybody who waits, or will, that there will be no outcome from here."""
@@ -256,7 +282,7 @@ class Handles:
 
     async def settlement(self, handle: JobHandle[Any]) -> Settlement:
         """Wait for the outcome of a job that has not ended as far as this process knows."""
-        if handle.number not in self._live:  # not from here, or from a bulk submit: it may have ended already
+        if not self._is_awaited(handle.number):  # not from here, or from a bulk submit: it may have ended already
             await self.caught_up()
             with contextlib.suppress(StoreUnavailable):  # then the duty that looks elsewhere asks again
                 record = await self.record(handle.number)
@@ -296,7 +322,7 @@ class Handles:
     async def look_elsewhere(self, ended: Collection[int] | None = None) -> None:
         """Ask the store about jobs that another process may have run: those that `ended`, None: the next thousand that are waited for."""
         if ended is not None:
-            await self._ask_all([number for number in ended if number in self._waiting or number in self._live])
+            await self._ask_all([number for number in ended if number in self._waiting or self._is_awaited(number)])
             return
         if not self._round:
             self._round.extend(self._waiting)
@@ -307,7 +333,7 @@ class Handles:
         """Ask the store once about jobs that `expect` was called for and that may have ended before: handles of a bulk submit."""
         await self.caught_up()
         with contextlib.suppress(StoreUnavailable):  # then the duty that looks elsewhere asks again
-            await self._ask_all([number for number in numbers if number not in self._live])
+            await self._ask_all([number for number in numbers if not self._is_awaited(number)])
 
     async def _ask_all(self, numbers: Sequence[int]) -> None:
         for begin in range(0, len(numbers), ASKED):
@@ -317,7 +343,7 @@ class Handles:
         records = await self.store.find(asked)
         self._learn(records.values())
         for number in asked:
-            if number not in records and not (self._keep and number in self._live):  # in memory it is still on its way
+            if number not in records and not (self._keep and self._is_awaited(number)):  # in memory it is still on its way
                 self._refuse(number, self._gone(number))
             elif number in records and records[number].state is State.HELD:
                 self._refuse(number, self._held(number, records[number].error))
@@ -377,36 +403,9 @@ def _result_of(id: str, settlement: Settlement, codec: PayloadCodec | None, *, b
             raise failed from settlement.failure
 
 
-class Built(Sequence[H], Generic[S, H]):
-    """What `build` makes of the items of several sequences, one behind another; each when it is asked for."""
-
-    def __init__(self, parts: Sequence[Sequence[S]], build: Callable[[S], H]) -> None:
-        self._parts = parts
-        self._build = build
-
-    def __len__(self) -> int:
-        return sum(map(len, self._parts))
-
-    def __iter__(self) -> Iterator[H]:
-        return (self._build(item) for part in self._parts for item in part)
-
-    @overload
-    def __getitem__(self, index: int) -> H: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[H]: ...
-    def __getitem__(self, index: int | slice) -> H | Sequence[H]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
-        position = index + len(self) if index < 0 else index
-        for part in self._parts:
-            if 0 <= position < len(part):
-                return self._build(part[position])
-            position -= len(part)
-        raise IndexError(f"there are {len(self)} handles")
-
-
 class JobHandles(Built[int, JobHandle[R]], Generic[R]):
     """The handles of a bulk submit, each built when it is asked for: a million of them cost a few numbers."""
 
     def __init__(self, blocks: Sequence[range], handles: Handles, *, codec: PayloadCodec, bare: bool) -> None:
-        super().__init__(blocks, lambda number: JobHandle(number, handles, codec, bare))
+        origin = Origin(handles, codec, bare)
+        super().__init__(blocks, lambda number: JobHandle(number, origin))

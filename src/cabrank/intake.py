@@ -240,7 +240,7 @@ class Intake:
             UnknownJob: it cannot be an id of this store.
         """
         self.engine.check_open()
-        return JobHandle(number_of(self.engine.handles.prefix, id), self.engine.handles)
+        return JobHandle(number_of(self.engine.handles.prefix, id), self.engine.handles.stranger)
 
     def enter(self, submission: Submission, answered: Answered, *, patient: bool = False) -> None:
         """Take what was drafted to the store, for a front that answers by callback. `patient`: it waits for room.
@@ -265,7 +265,8 @@ class Intake:
         engine, queue, jobs, size = self.engine, block.queue, len(block.items), block.size
         if not self._judges or engine.closed is not None or queue in engine.shut or queue in engine.committer.lines:
             return False
-        if jobs > self._least.jobs or size > self._least.bytes or not engine.store.take_room(queue, jobs, size):
+        room = engine.store.room(queue)
+        if room is None or jobs > self._least.jobs or size > self._least.bytes or not room.take(jobs, size):
             return False
         engine.committer.pending.add(block)
         return True
@@ -336,12 +337,13 @@ class Intake:
 
     def _find_way(self, function: Callable[..., Any]) -> Take:
         """The short way of its plain submits. It is kept as long as the same function is submitted."""
-        if not self._judges:
+        if not self._judges or self.engine.closed is not None:
             return no_way
         handler = self.drafts.handler_of(function)
-        if handler.limit is not None:
+        room = self.engine.store.room(handler.queue)
+        if handler.limit is not None or room is None:
             return no_way
-        self._function, self._take = function, Way(function, handler, self.drafts, self.engine).take
+        self._function, self._take = function, Way(function, handler, self.drafts, self.engine, room).take
         return self._take
 
     async def _drafted(self, handler: AnyHandler, function: Callable[..., Any], items: list[Any], options: Options) -> Sequence[Job]:
@@ -385,7 +387,7 @@ class Intake:
         finally:
             if first:  # refused, or there before and perhaps ended long ago
                 self.engine.handles.drop(job.id)
-        return JobHandle(first, self.engine.handles, handler.codec, bare) if first else handle
+        return JobHandle(first, handle.origin) if first else handle
 
     def _never_fits(self, submission: Submission, size: int) -> NeverFits | None:
         """Why these jobs can never be admitted together, if so."""
@@ -403,7 +405,8 @@ class Intake:
             return False
         if not isinstance(jobs, Block) and len(jobs) > 1 and len(set(map(queue_of, jobs))) > 1:
             return False  # room in several queues: the turn judges all or none
-        if not engine.store.take_room(queue, len(jobs), size):
+        room = engine.store.room(queue)
+        if room is None or not room.take(len(jobs), size):
             return False
         engine.committer.pending.add(submission.jobs)
         return True

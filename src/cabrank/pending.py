@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from cabrank.block import Block
 from cabrank.job import Job, Progress, Settlement
@@ -20,6 +21,8 @@ class Pending:
         self.jobs: list[Sequence[Job]] = []
         self.open: Block | None = None
         """The last of `jobs`, if it can be added to."""
+        self.beside: Any = None
+        """What whoever adds to `open` keeps with it; it is let go of when nothing can be added any more."""
         self._settlements: list[Settlement] = []
         self._returned: dict[int, list[int]] = {1: []}  # see `Returned`
         self.first_runs = self._returned[1]
@@ -31,22 +34,26 @@ class Pending:
         return bool(self.jobs or self._settlements or any(self._returned.values()))
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Take jobs to the store for which `Store.take_room` found room. There is nothing to wait for."""
+        """Take jobs to the store that were counted in by `Room.take`. There is nothing to wait for."""
         block = self.open
         if isinstance(jobs, Block):
             if block is not None and _merge(block, jobs):
                 return
             self.begin(jobs)
             return
+        self.close()
         self.jobs.append(jobs)
-        self.open = None
         self.tell()
 
     def begin(self, block: Block) -> None:
         """Take a block to the store, as `add`. Jobs can be added to it as long as it is `open`."""
         self.jobs.append(block)
-        self.open = block
+        self.open, self.beside = block, None
         self.tell()
+
+    def close(self) -> None:
+        """Let nothing be added any more to what is here."""
+        self.open = self.beside = None
 
     def returned(self, id: int, run: int) -> None:
         """Record that a run returned None."""
@@ -70,7 +77,7 @@ class Pending:
 
     def take_jobs(self, fits: Callable[[Sequence[Job]], bool]) -> list[Sequence[Job]]:
         """Take the next jobs as long as they fit."""
-        self.open = None
+        self.close()
         taken = next((place for place, jobs in enumerate(self.jobs) if not fits(jobs)), len(self.jobs))
         taken_jobs, self.jobs = self.jobs[:taken], self.jobs[taken:]
         return taken_jobs

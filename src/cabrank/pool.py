@@ -42,8 +42,9 @@ class WorkerPool:
         *,
         clock: Clock,
         report: Report,
-        returned: Callable[[int], None],
+        first_runs: list[int],
         tell: Callable[[], None],
+        hurry: Callable[[], None],
         timeout_of: Callable[[Lease], float | None],
         freed: Callable[[], None],
         stubborn: Callable[[Lease], None],
@@ -56,8 +57,10 @@ class WorkerPool:
         self.at_once = 1
         self.monotonic = clock.monotonic
         self.report = report
-        self.returned = returned
+        self.first_runs = first_runs
+        self.returned = first_runs.append
         self.tell = tell
+        self._hurry = hurry  # called when there is nothing more to run: what was told of waits for nothing
         self._clock = clock
         self.holders: set[Holder] = set()
         self._batching = Batching(queue, clock)
@@ -67,7 +70,7 @@ class WorkerPool:
         self._asked: list[tuple[Worker, Lease, float]] = []  # runs that were told to stop, each with the moment
         self._settling = 0
         self._workers: list[Worker] = []
-        self._rank: deque[asyncio.Future[None]] = deque()
+        self.rank: deque[asyncio.Future[None]] = deque()
         self._hired = 0
         self._leaving = 0  # how many workers are told to leave: each leaves before it would take another job
         self._measured = 0  # `ended` when the run time was last measured
@@ -138,7 +141,7 @@ class WorkerPool:
 
     def most_held(self) -> int:
         """See `Source`."""
-        return 1 if self._rank or self._hired else self.queue.most_held(self.size)
+        return 1 if self.rank or self._hired else self.queue.most_held(self.size)
 
     def put_back(self, leases: Sequence[Lease]) -> None:
         """See `Source`."""
@@ -147,15 +150,15 @@ class WorkerPool:
 
     def hire(self, most: int = 1) -> None:
         """Wake the longest idle worker, if there is work and fewer than `most` are on their way."""
-        while self._rank and self._hired < most and self.queue:
-            seat = self._rank.popleft()
+        while self.rank and self._hired < most and self.queue:
+            seat = self.rank.popleft()
             if not seat.done():
                 self._hired += 1
                 seat.set_result(None)
 
     def hire_more(self) -> None:
         """Wake more, for jobs suspend: each brings two others, so that all are soon at work."""
-        if self._rank:
+        if self.rank:
             self.hire(self._hired + 2)
 
     def add(self, worker: Worker) -> Coroutine[Any, Any, None]:
@@ -221,7 +224,7 @@ class WorkerPool:
         self._leaving = ALL
         for worker in self._workers:
             worker.retire()
-        self._call_out(len(self._rank))
+        self._call_out(len(self.rank))
         return self.clear()
 
     def interrupt(self) -> None:
@@ -243,6 +246,7 @@ class WorkerPool:
             while not self._leaving:
                 head = self.queue.head
                 if head is None:
+                    self._hurry()
                     await self._stand_in_rank()
                     slice_began = self.monotonic()
                     continue
@@ -296,21 +300,21 @@ class WorkerPool:
 
     def _call_out(self, workers: int) -> None:
         """Wake so many that stand in the rank, if there are so many, to see that they have to leave."""
-        for _ in range(min(workers, len(self._rank))):
-            seat = self._rank.popleft()
+        for _ in range(min(workers, len(self.rank))):
+            seat = self.rank.popleft()
             if not seat.done():
                 self._hired += 1
                 seat.set_result(None)
 
     async def _stand_in_rank(self) -> None:
         seat: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._rank.append(seat)
+        self.rank.append(seat)
         try:
             await seat
         except asyncio.CancelledError:
             if seat.cancelled():
-                if seat in self._rank:  # else hiring has passed over it
-                    self._rank.remove(seat)
+                if seat in self.rank:  # else hiring has passed over it
+                    self.rank.remove(seat)
             else:  # hired and cancelled in the same turn of the loop: the wake-up goes on to the next in the rank
                 self._hired -= 1
                 self.hire()

@@ -104,3 +104,62 @@ async def test_nothing_is_taken_after_the_stop_on_the_short_way_either(log: list
         await dispatcher.submit(noting, log)
     with pytest.raises(cabrank.IntakeClosed):
         await dispatcher.submit(noting, log)
+
+
+async def test_no_id_is_given_twice_where_one_block_of_ids_ends() -> None:
+    async with cabrank.Dispatcher() as dispatcher:
+        ids = dispatcher.engine.ids
+        await ids.refill()
+        ids.next = ids.end - 3
+        handles = [await dispatcher.submit(noting, [], number) for number in range(10)]
+        handles.append(await dispatcher.submit(noting, [], 10, priority=1))
+        await dispatcher.join()
+    assert len({handle.id for handle in handles}) == 11
+    assert all(handle.settled for handle in handles)
+
+
+@pytest.mark.parametrize("what", ["a queue", "all"])
+async def test_nothing_is_added_to_what_waits_for_its_turn_once_the_door_is_shut(what: str, log: list[object]) -> None:
+    async with cabrank.Dispatcher() as dispatcher:
+        await dispatcher.submit(noting, log, 1)
+        if what == "a queue":
+            dispatcher.engine.shut_queue("async")
+        else:
+            dispatcher.engine.close_door()
+        with pytest.raises(cabrank.IntakeClosed):
+            await dispatcher.submit(noting, log, 2)
+    assert log == [(1,)]
+
+
+async def test_a_handle_knows_of_its_job_what_became_of_that_and_not_of_others_submitted_with_it() -> None:
+    async def ends(number: int) -> int | None:
+        if number % 3 == 0:
+            raise LookupError(number)
+        return number if number % 3 == 1 else None
+
+    async with cabrank.Dispatcher(max_workers=3) as dispatcher:
+        handles = [await dispatcher.submit(ends, number) for number in range(200)]
+        assert not any(handle.settled for handle in handles)
+        await dispatcher.join()
+        assert all(handle.settled for handle in handles)
+        for number, handle in enumerate(handles):
+            if number % 3:
+                assert [await handle.result(), await handle.result()] == [number if number % 3 == 1 else None] * 2
+            else:
+                assert await handle.state() is cabrank.State.DEAD
+                with pytest.raises(LookupError):
+                    await handle.result()
+
+
+async def test_nothing_is_kept_of_jobs_whose_handles_are_dropped() -> None:
+    async def returns(number: int) -> int:
+        return number
+
+    async with cabrank.Dispatcher() as dispatcher:
+        for number in range(1_000):
+            await dispatcher.submit(returns, number)
+        await dispatcher.join()
+        handles = dispatcher.engine.handles
+        handles.prune()
+        assert not handles._sheaves
+        assert not handles._live

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,21 @@ from cabrank.workers.coroutine import CoroutineWorker
 Function = Callable[[], Coroutine[Any, Any, object]]
 
 
+class Returned(list[int]):
+    """Ids that are taken out as soon as they are put in, as if a turn followed each."""
+
+    def __init__(self, take: Callable[[int], None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def append(self, id: int) -> None:
+        self._take(id)
+
+    def extend(self, ids: Iterable[int]) -> None:
+        for id in ids:
+            self._take(id)
+
+
 class Bench:
     """One pool; what was reported of its runs is in `outcomes`, in order."""
 
@@ -28,13 +43,15 @@ class Bench:
         self.stubborn: list[Lease] = []
         self.told = 0
         """How often the committer would have been told of runs that returned None."""
+        self.hurried = 0
         self.reported = asyncio.Event()
         self.pool = WorkerPool(
             JobQueue("async", reserve_s=0.0),
             clock=clock or SystemClock(),
             report=self._report,
-            returned=self._returned,
+            first_runs=Returned(self._returned),
             tell=self._tell,
+            hurry=self._hurry,
             timeout_of=lambda _: timeout_s,
             freed=lambda: None,
             stubborn=self.stubborn.append,
@@ -65,6 +82,9 @@ class Bench:
 
     def _tell(self) -> None:
         self.told += 1
+
+    def _hurry(self) -> None:
+        self.hurried += 1
 
     def _returned(self, id: int) -> None:
         self.outcomes.append((id, RETURNED_NONE))

@@ -306,3 +306,16 @@ async def test_a_job_that_becomes_due_is_claimed_without_being_asked_for() -> No
         assert bench.pool.leases == []
         await bench.clock.advance(0.1)
         assert len(bench.pool.leases) == 1
+
+
+async def test_what_can_wait_for_others_waits_for_nothing_once_nothing_more_comes() -> None:
+    async with at_work(Bench()) as bench:
+        await quiet()
+        before = bench.counters.turns
+        bench.committer.tell_soon()
+        bench.committer.hurry()
+        await quiet()
+        assert bench.counters.turns == before + 1
+        bench.committer.hurry()
+        await quiet()
+        assert bench.counters.turns == before + 1, "there is nothing to be told"

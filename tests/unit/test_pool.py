@@ -361,3 +361,13 @@ async def test_a_waiting_one_of_alike_jobs_is_cancelled_while_a_worker_is_among_
         await bench.outcome(4)
     assert sorted(id for id, _ in bench.outcomes) == [1, 2, 3, 4]
     assert bench.pool.ended == 3
+
+
+async def test_a_worker_that_finds_nothing_more_says_so() -> None:
+    async with manned(Bench(), workers=2) as bench:
+        await settled(lambda: bench.pool.idle == len(bench.pool.rank) == 2)
+        before = bench.hurried
+        bench.give(done)
+        await bench.outcome()
+        await settled(lambda: len(bench.pool.rank) == 2)
+        assert bench.hurried == before + 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import cabrank.handle
-from cabrank.handle import Built
+from cabrank.built import Built
 from cabrank.job import Progress
 from cabrank.loopthread import LoopThread
 from cabrank.states import State

@@ -67,6 +67,6 @@ class JobDesk:
     async def _settled(self, number: int, wait_s: float) -> None:
         try:
             async with asyncio.timeout(wait_s):
-                await self._handles.settlement(JobHandle(number, self._handles))
+                await self._handles.settlement(JobHandle(number, self._handles.stranger))
         except (TimeoutError, JobHeld, ResultGone):
             return  # what it is now, is the answer

@@ -72,7 +72,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `key` and `digest` (of the body) make it repeatable. A job with `unique` comes alone, and `on_conflict` says what becomes of it
     beside another one. One with a `tick` is stored only if neither that nor a later one of the schedule was before. `has_room`: its
-    jobs were counted by `Store.take_room` already. `mixed`: they may differ in their tags.
+    jobs were counted in by `Room.take` already. `mixed`: they may differ in their tags.
     """
 
     jobs: Sequence[Job]
@@ -205,7 +205,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a store can do beyond the contract; the contract suite skips by these, never by class.
 
     `durable`: what is admitted survives the process. `shared`: several processes can open it. `judges_room`:
-    `take_room` can say yes. `durability` is a word for what an acknowledgement means, `promise` the sentence that the start-up
+    `Store.room` can give one. `durability` is a word for what an acknowledgement means, `promise` the sentence that the start-up
     message and `/readyz` print about it.
     """
 
@@ -215,6 +215,33 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     bound: Bound
     durability: str
     promise: str
+
+
+class Waiting(Protocol):
+    """What waits in a queue: so many jobs with so many bytes of payload."""
+
+    count: int
+    size: int
+
+
+class Room:
+    """How much waits in a queue, what is on its way included, and how much may: at most `jobs` jobs with `bytes` bytes of payload."""
+
+    __slots__ = ("bytes", "jobs", "waiting")
+
+    def __init__(self, waiting: Waiting, bound: Bound) -> None:
+        self.waiting = waiting
+        self.jobs = bound.jobs
+        self.bytes = bound.bytes
+
+    def take(self, jobs: int, size: int) -> bool:
+        """Count so many in, if there is room for them."""
+        waiting = self.waiting
+        if waiting.count + jobs > self.jobs or waiting.size + size > self.bytes:
+            return False
+        waiting.count += jobs
+        waiting.size += size
+        return True
 
 
 class Store(Protocol):
@@ -259,10 +286,10 @@ class Store(Protocol):
         """
         ...
 
-    def take_room(self, queue: str, jobs: int, size: int) -> bool:
-        """Count jobs in that will come with `Submission.has_room`, if the store can judge that here and now and there is room.
+    def room(self, queue: str) -> Room | None:
+        """Where jobs are counted in that will come with `Submission.has_room`, always the same object; None: only a turn can judge.
 
-        A store that cannot (it is shared, or asks a disk) always answers False; then the turn judges.
+        That is so in a store that is shared or asks a disk, and for bounds that look at more than one queue or at the time.
         """
         ...
 

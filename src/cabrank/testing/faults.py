@@ -25,6 +25,7 @@ from cabrank.stores.contract import (
     Page,
     Reopening,
     Returned,
+    Room,
     Standing,
     Submission,
     Tally,
@@ -137,9 +138,9 @@ class FaultyStore:
         """As the store, over the bad connection."""
         return await self._call(lambda: self._store.last_tick(schedule, spec))
 
-    def take_room(self, queue: str, jobs: int, size: int) -> bool:
+    def room(self, queue: str) -> Room | None:
         """As the store, unless it stands for a shared one, which judges in its turns."""
-        return not self._capabilities.shared and self._store.take_room(queue, jobs, size)
+        return None if self._capabilities.shared else self._store.room(queue)
 
     async def turn(
         self,

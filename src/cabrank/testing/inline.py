@@ -18,6 +18,7 @@ from cabrank.job import Lease, check_key
 from cabrank.policy import Returned
 from cabrank.settings import Kind, Settings
 from cabrank.settling import settle
+from cabrank.sheaf import Origin
 from cabrank.states import Cause
 from cabrank.way import Take, no_way
 from cabrank.workers.contract import Calls, Worker
@@ -61,7 +62,7 @@ class InlineDispatcher(Dispatcher):
         if inspect.isawaitable(value):
             value = await value
         settlement = settle(lease, Returned(value), None if bare else handler, settings=self.settings, rng=self.rng)
-        handle: JobHandle[Any] = JobHandle(job.id, self.engine.handles, handler.codec, bare)
+        handle: JobHandle[Any] = JobHandle(job.id, Origin(self.engine.handles, handler.codec, bare))
         handle.learn(settlement if bare else msgspec.structs.replace(settlement, value=None))
         if settlement.cause is not Cause.RETURNED:
             await handle.result()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import Context
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -32,10 +32,15 @@ class Desk(Protocol):
     at_once: int
     """So many jobs, a power of two, are run between two looks at the clock."""
     monotonic: Callable[[], float]
-    returned: Callable[[int], None]
-    """Told the id of each job whose run returned None; `tell` then."""
+    first_runs: list[int]
+    """Where the ids of jobs go whose run returned None; `tell` when there was none."""
     tell: Callable[[], None]
     report: Callable[[Lease, Outcome], None]
+
+    @property
+    def rank(self) -> Collection[object]:
+        """The workers that are idle, always the same object."""
+        ...
 
     def after(self, leases: Leases) -> Leases | None:
         """What is next, when `leases` are used up, if it can be run through by the same calls. None: return."""

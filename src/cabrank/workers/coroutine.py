@@ -7,7 +7,6 @@ import os
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context
-from operator import length_hint
 from typing import Any
 
 from cabrank.block import Call, Leases
@@ -132,25 +131,25 @@ class CoroutineWorker:
 
     async def _take(self, function: Callable[..., Any], leases: Leases, desk: Desk) -> bool:
         """Run one job after another. Jobs that leave the context as it was share one: nobody can tell."""
-        returned, monotonic, outside, context = desk.returned, desk.monotonic, self._context, self._its_context
+        monotonic, outside, context = desk.monotonic, self._context, self._its_context
         look, rested, ends_at = desk.at_once - 1, False, self._sit_down(leases, desk) + desk.slice_s
         more: Leases | None = leases
         while more is not None:
-            leases, more = more, None
-            items, first, one, positions = leases.block.items, leases.block.first, leases.block.call is Call.ONE, leases.positions
+            leases, more, apart = more, None, False
+            items, one, positions = leases.block.items, leases.block.call is Call.ONE, leases.positions
             for at in positions:
                 self._at = at
+                if apart:  # others may have taken some meanwhile
+                    self._streak_at, apart = at, False
                 try:
                     value = await function(items[at]) if one else await function(*items[at])
                 except BaseException as error:
                     if self._closed:
                         raise
-                    desk.report(leases.lease(at), self._outcome_of(error))
+                    self._report(error, leases, desk)
                 else:
-                    if value is None:
-                        returned(first + at)
-                    else:
-                        desk.report(leases.lease(at), Returned(value))
+                    if value is not None:
+                        self._report(value, leases, desk)
                 try:
                     same = context == outside
                 except Exception:  # noqa: BLE001 -- what is compared are values that the handler has set
@@ -159,7 +158,7 @@ class CoroutineWorker:
                     await _fresh()
                     context = self._its_context
                 if self.suspended:
-                    rested, ends_at = True, self._go_on(leases, desk) + desk.slice_s
+                    rested, apart, ends_at = True, True, self._woken(at, desk) + desk.slice_s
                     if self._asked is not None or self._retired:
                         break
                     self.suspended = False
@@ -167,7 +166,7 @@ class CoroutineWorker:
                     break
             else:
                 more = self._following(leases, desk)
-        self._go_on(leases, desk)
+        self._go_on(desk)
         desk.at_work -= 1
         self._leases = self._lease = None
         return rested
@@ -181,24 +180,55 @@ class CoroutineWorker:
 
     def _begin(self, leases: Leases) -> None:
         self._leases = leases
-        self._streak_at = begins = leases.stop - length_hint(leases.positions)
+        self._streak_at = begins = leases.next
         self._at = begins - 1
 
     def _following(self, leases: Leases, desk: Desk) -> Leases | None:
         """Those that are next, when these are used up, if they can be run through in the same way."""
         more = desk.after(leases)
         if more is not None:
-            desk.ended += self._at + 1 - self._streak_at
-            desk.tell()
+            self._end_streak(self._at + 1, desk)
             self._begin(more)
         return more
 
-    def _go_on(self, leases: Leases, desk: Desk) -> float:
+    def _report(self, ended: object, leases: Leases, desk: Desk) -> None:
+        """Tell of a run that did not return None: what it returned, or raised."""
+        at = self._at
+        self._end_streak(at, desk)
+        self._streak_at = at + 1
+        outcome = self._outcome_of(ended) if isinstance(ended, BaseException) else Returned(ended)
+        desk.report(leases.lease(at), outcome)
+        desk.ended += 1
+
+    def _end_streak(self, stop: int, desk: Desk) -> None:
+        """Tell of the runs that returned None, one behind the other in the block, up to `stop`."""
+        begins, leases = self._streak_at, self._leases
+        if begins < stop and leases is not None:
+            first = leases.block.first
+            self._streak_at = stop
+            if not desk.first_runs:
+                desk.tell()
+            desk.first_runs.extend(range(first + begins, first + stop))
+            desk.ended += stop - begins
+
+    def _woken(self, at: int, desk: Desk) -> float:
+        """Tell of a run that had suspended and has ended, and begin another: the moment."""
+        leases = self._leases
+        if self._streak_at == at and leases is not None:  # else it was told of
+            self._streak_at = at + 1
+            first_runs = desk.first_runs
+            if not first_runs:
+                desk.tell()
+            first_runs.append(leases.block.first + at)
+            desk.ended += 1
+        moment = desk.monotonic()
+        desk.running_s += moment - self.began_at
+        self.began_at = moment
+        return moment
+
+    def _go_on(self, desk: Desk) -> float:
         """Tell of the runs that have ended, and begin another: the moment."""
-        desk.ended += self._at + 1 - self._streak_at
-        self._streak_at = begins = leases.stop - length_hint(leases.positions)  # others may have taken some meanwhile
-        self._at = begins - 1
-        desk.tell()
+        self._end_streak(self._at + 1, desk)
         moment = desk.monotonic()
         desk.running_s += moment - self.began_at
         self.began_at = moment
@@ -222,13 +252,12 @@ class CoroutineWorker:
                 continue
             if not self.suspended:
                 if self._at > self._streak_at:
-                    desk.ended += self._at - self._streak_at
-                    self._streak_at = self._at
-                    desk.tell()
+                    self._end_streak(self._at, desk)
                 self.suspended = True
                 if self._task is None:
                     self._task = asyncio.current_task()
-                self.on_suspend()
+                if desk.rank:
+                    self.on_suspend()
             try:
                 value = yield yielded
                 advance = send

@@ -98,8 +98,7 @@ class Tray:
             returned, outcomes, run_s = self._returned, self._outcomes, self._run_s
             self._returned, self._outcomes, self._run_s = [], [], 0.0
         desk = self._desk
-        for id in returned:
-            desk.returned(id)
+        desk.first_runs.extend(returned)
         for leases, at, outcome in outcomes:
             desk.report(leases.lease(at), outcome)
         desk.ended += len(returned) + len(outcomes)

@@ -21,6 +21,7 @@ from cabrank.stores.contract import (
     Arrival,
     Capabilities,
     Returned,
+    Room,
     Submission,
     Terms,
     Turn,
@@ -30,7 +31,6 @@ from cabrank.stores.contract import (
 from cabrank.stores.memory import aging, room
 from cabrank.stores.memory.inspected import Inspected
 from cabrank.stores.memory.ledger import Ledger
-from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Line as LimitLine
 from cabrank.stores.memory.overflow import Drops
 from cabrank.stores.memory.rows import NEW, Holder, Run
@@ -56,7 +56,7 @@ class MemoryStore(Inspected):
         self._terms: Terms | None = None
         self._arrived: asyncio.Event | None = None
         self._suspect = False
-        self._rooms: dict[str, tuple[Line, int, int]] = {}
+        self._rooms: dict[str, Room | None] = {}
         self._last: tuple[int, Turn] | None = None
         self._limits: Mapping[str, Limit] = {}
         self._drops = Drops(self.ledger)
@@ -96,20 +96,14 @@ class MemoryStore(Inspected):
         """See `Store.last_tick`."""
         return self.ledger.ticks.last(schedule, spec, self.ledger.clock.now())
 
-    def take_room(self, queue: str, jobs: int, size: int) -> bool:
+    def room(self, queue: str) -> Room | None:
         """Judged on plain counters."""
-        try:
-            line, most_jobs, most_bytes = self._rooms[queue]
-        except KeyError:
+        if queue not in self._rooms:
             assert self._terms is not None  # noqa: S101 -- for the type checker
             bound = self._terms.settings.bound_of(queue, MEMORY_BOUND)
             judged = bound.is_timed or self._terms.settings.bounds_all  # by the turn
-            line, most_jobs, most_bytes = self._rooms[queue] = self.ledger.line(queue), -1 if judged else bound.jobs, bound.bytes
-        if line.count + jobs > most_jobs or line.size + size > most_bytes:
-            return False
-        line.count += jobs
-        line.size += size
-        return True
+            self._rooms[queue] = None if judged else Room(self.ledger.line(queue), bound)
+        return self._rooms[queue]
 
     async def turn(
         self,

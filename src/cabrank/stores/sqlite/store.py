@@ -158,10 +158,9 @@ class SqliteStore:
         ledger = self._opened()
         return await self._do(lambda: ledger.last_tick(schedule, spec))
 
-    def take_room(self, queue: str, jobs: int, size: int) -> bool:
+    def room(self, queue: str) -> None:
         """Only a turn can judge that: others fill the file too."""
-        del queue, jobs, size
-        return False
+        del queue
 
     async def turn(
         self,

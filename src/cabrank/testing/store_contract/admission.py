@@ -130,10 +130,12 @@ class AdmissionContract(OpenedContract):
 
     async def test_room_is_judged_at_once_by_stores_that_can(self, open_holder: Open) -> None:
         one = await open_holder(max_queue=2)
-        can = one.store.capabilities.judges_room
-        assert one.store.take_room(QUEUE, 2, 2) is can
-        if can:
-            assert not one.store.take_room(QUEUE, 1, 1)
+        room = one.store.room(QUEUE)
+        assert (room is not None) is one.store.capabilities.judges_room
+        if room is not None:
+            assert room.take(2, 2)
+            assert not room.take(1, 1)
+            assert one.store.room(QUEUE) is room
             turn = await one.turn(Submission(jobs=one.jobs(2), has_room=True), submission(one.job()))
             assert verdicts(turn) == [Verdict.STORED, Verdict.FULL]
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ from cabrank.app import App
 from cabrank.batch import together
 from cabrank.block import Leases
 from cabrank.job import Job, Lease
-from cabrank.policy import RETURNED_NONE, Outcome, Returned
+from cabrank.policy import Outcome, Returned
 from cabrank.workers.contract import Worker
 
 
@@ -72,7 +72,8 @@ class Desk:
         self.slice_s = 0.001
         self.at_once = 1
         self.monotonic: Callable[[], float] = time.monotonic
-        self.returned: Callable[[int], None] = self._returned
+        self.first_runs: list[int] = []
+        self.rank: Collection[object] = ()
         self.tell: Callable[[], None] = lambda: None
         self.report: Callable[[Lease, Outcome], None] = self._report
 
@@ -80,9 +81,6 @@ class Desk:
         """Nothing comes after these."""
         del leases
         return None
-
-    def _returned(self, id: int) -> None:
-        self.outcomes[id] = RETURNED_NONE
 
     def _report(self, lease: Lease, outcome: Outcome) -> None:
         self.outcomes[lease.job.id] = outcome
