@@ -26,6 +26,7 @@ from cabrank.stores.memory import Ledger, MemoryStore
 from cabrank.stores.memory.ledger import Refusal
 from cabrank.stores.memory.lines import Lines
 from cabrank.stores.memory.rows import Run
+from tests.simulation.home import Kind
 
 
 class Bug(msgspec.Struct, frozen=True):
@@ -33,6 +34,10 @@ class Bug(msgspec.Struct, frozen=True):
 
     name: str
     plant: Callable[[], AbstractContextManager[object]]
+    store: Kind = Kind.MEMORY
+    """What it is looked for in."""
+    first_seed: int = 0
+    """No seed before it catches the bug: they are left out."""
 
 
 def _no_fence() -> AbstractContextManager[object]:

@@ -34,7 +34,7 @@ async def client(request: Request, processes: Processes, record: Record, rng: Ra
             for order, id in zip(request.orders, asked.result(), strict=True):
                 record.acknowledged(order.token, id)
             if request.meddles:
-                await _meddle(process, asked.result()[0], record, rng)
+                await _meddle(asked.result()[0], record, rng)
             return
         error = asked.exception() if asked.done() else TimeoutError("no answer")
         record.note(f"client: {request.token} got {error!r} from {process.life.name}")
@@ -118,10 +118,10 @@ async def _learn(process: Process, handle: JobHandle[Any]) -> None:
     process.record.outcomes.append((handle.number, state))
 
 
-async def _meddle(process: Process, id: int, record: Record, rng: Random) -> None:
+async def _meddle(id: int, record: Record, rng: Random) -> None:
     """Somebody cancels the job, and perhaps lets it wait again."""
     await asyncio.sleep(rng.uniform(0.0, 1.0))
-    store = process.connection
+    store = record.ledger
     record.cancels.add(id)
     record.note(f"person: job {id} is to be cancelled: {await store.cancel(id)}")
     if rng.random() < 0.5:

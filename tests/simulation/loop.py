@@ -72,6 +72,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._elapsed
 
+    def _write_to_self(self) -> None:
+        """Nobody calls from another thread, so nobody needs to be woken."""
+
     def end(self) -> None:
         """Let nothing happen any more: `Over` is raised."""
         self._over = True

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 
 import msgspec
 
+from tests.simulation.home import Kind
 from tests.simulation.world import simulate
 
 BLOCK = 20  # seeds that a process carries out in one go: about half a second
@@ -34,17 +35,17 @@ class Many(msgspec.Struct, frozen=True):
         )
 
 
-def simulate_many(seeds: range, *, within_s: float) -> Many:
+def simulate_many(seeds: range, *, store: Kind = Kind.MEMORY, within_s: float) -> Many:
     """Carry out as many of `seeds` as can be begun within `within_s` seconds, in as many processes as there are cores."""
     began_at, cores = time.perf_counter(), os.cpu_count() or 1
     blocks = (seeds[at : at + BLOCK] for at in range(0, len(seeds), BLOCK))
     done: list[Many] = []
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as processes:
-        begun = [processes.submit(_block, block) for block in islice(blocks, cores + 1)]
+        begun = [processes.submit(_block, block, store) for block in islice(blocks, cores + 1)]
         for future in _all(begun):
             done.append(future.result())
             if time.perf_counter() - began_at < within_s:
-                begun += [processes.submit(_block, block) for block in islice(blocks, 1)]
+                begun += [processes.submit(_block, block, store) for block in islice(blocks, 1)]
     return Many(
         sum(one.runs for one in done),
         tuple(each for one in done for each in one.broken),
@@ -59,8 +60,8 @@ def _all(begun: list[Future[Many]]) -> Iterator[Future[Many]]:
     yield from begun
 
 
-def _block(seeds: range) -> Many:
-    outcomes = [simulate(seed) for seed in seeds]
+def _block(seeds: range, store: Kind) -> Many:
+    outcomes = [simulate(seed, store=store) for seed in seeds]
     return Many(
         len(outcomes),
         tuple((outcome.seed, outcome.violations[0]) for outcome in outcomes if outcome.violations),

@@ -114,6 +114,7 @@ def draw(seed: int) -> Plan:
     """The plan of a seed."""
     rng = Random(seed)
     settings = Settings(
+        min_free=0,  # the machine's own disk may be full, and that is no part of the run
         loop_block_s=0,  # it is the machine's time that a watch looks at, from a thread of its own
         max_workers=rng.choice((1, 2, 4)),
         max_queue=rng.choice((2, 5, 20, 100)),

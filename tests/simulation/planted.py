@@ -10,12 +10,12 @@ import sys
 
 import msgspec
 
-from tests.simulation import bugs, bugs_of_people
+from tests.simulation import bugs, bugs_of_people, bugs_of_sqlite
 from tests.simulation.bugs import Bug
 from tests.simulation.world import simulate
 
-MOST_SEEDS = 100
-BUGS = (*bugs.BUGS, *bugs_of_people.BUGS)
+MOST_SEEDS = 300
+BUGS = (*bugs.BUGS, *bugs_of_people.BUGS, *bugs_of_sqlite.BUGS)
 
 
 class Catch(msgspec.Struct, frozen=True):
@@ -33,8 +33,8 @@ class Catch(msgspec.Struct, frozen=True):
 def catch(bug: Bug) -> Catch | None:
     """The first violation that the planted bug causes, if it causes any within `MOST_SEEDS`."""
     with bug.plant():
-        for seed in range(MOST_SEEDS):
-            if violations := simulate(seed).violations:
+        for seed in range(bug.first_seed, bug.first_seed + MOST_SEEDS):
+            if violations := simulate(seed, store=bug.store).violations:
                 return Catch(seed + 1, violations[0])
     return None
 

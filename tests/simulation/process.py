@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Any, TypeVar
@@ -17,11 +17,10 @@ from cabrank.job import Lease, number_of
 from cabrank.root import STUBBORN_S
 from cabrank.settings import STORE_BOUND, Settings
 from cabrank.stores.contract import SUSPECT_CRASHES, Capabilities
-from cabrank.stores.memory import Ledger, MemoryStore
-from cabrank.stores.memory.rows import leases_of
-from cabrank.testing import CALM, Faults, memory_lease
+from cabrank.testing import CALM, Faults
 from tests.simulation import loop as simulated
 from tests.simulation.clock import VirtualClock
+from tests.simulation.home import Home
 from tests.simulation.record import Record
 from tests.simulation.told import Told, Way
 
@@ -46,7 +45,7 @@ class Process:
             self.process = process
 
     def __init__(
-        self, name: str, app: App, ledger: Ledger, record: Record, *, loop: simulated.SimulatedLoop, settings: Settings, rng: Random
+        self, name: str, app: App, ledger: Home, record: Record, *, loop: simulated.SimulatedLoop, settings: Settings, rng: Random
     ) -> None:
         self.name = name
         self.record = record
@@ -102,6 +101,7 @@ class Process:
         self.record.doomed.add(self.connection.holder)
         self._loop.kill(self.life)
         self.store.kill()
+        self.connection.kill()
         self.up = False
 
     def freeze(self) -> None:
@@ -133,7 +133,7 @@ class Process:
         self.record.note(f"{life.name} has stopped")
         if not frozen_before and took_s > self._settings.grace_s + STUBBORN_S + FLUSH_S + SLACK_S:
             self.record.violated("I10", f"{life.name} took {took_s:.1f} s to stop")
-        if self.connection.holder in self._ledger.holders or self._held():
+        if self._ledger.held_by(self.connection.holder) is not None:
             self.record.violated("I10", f"{life.name} stopped and still holds leases")
         for left in life.unfinished:
             self.record.violated("I19", f"{life.name} stopped and left {left.get_name()} behind: {left.get_coro()!r}")
@@ -147,14 +147,14 @@ class Process:
 
     async def _begin(self) -> None:
         while not self.up:
-            self.connection = Connection(VirtualClock(self._loop), self._ledger, self._before_close)
+            self.connection = self._ledger.connect(self._before_close)
             self.store = Way(
                 self.connection,
                 clock=VirtualClock(self._loop),
                 rng=self._rng,
                 faults=self.faults,
                 capabilities=SHARED,
-                expire=memory_lease(self.connection),
+                expire=self.connection.expire,
             )
             self.store.told = self.told
             self.dispatcher = Dispatcher(self._app, store=self.store, settings=self._settings, clock=self.clock, rng=self._rng)
@@ -162,16 +162,15 @@ class Process:
                 await self.dispatcher.__aenter__()
             except StoreUnavailable:
                 await asyncio.sleep(0.2)
+            except Exception as error:
+                self.record.violated("I20", f"{self.name} cannot be started: {error!r}")
+                raise
             else:
                 self.up = True
 
-    def _held(self) -> list[int]:
-        holder = self._ledger.holders.get(self.connection.holder)
-        return [] if holder is None else [lease.job.id for lease in leases_of(holder)]
-
     def _before_close(self) -> None:
         """Every lease was settled or handed back, unless the store did not answer."""
-        held = self._held()
+        held = self._ledger.held_by(self.connection.holder)
         if held and self.dispatcher.engine.committer.failing_since is None and self._stopping:
             self.record.violated("I10", f"{self.life.name} closes its store and still holds {held}")
 
@@ -229,7 +228,7 @@ class Process:
 
     def _crashes(self, id: int, run: int) -> int:
         row = self._ledger.running(id)
-        return row.lease.crashes if row is not None and row.lease.run == run else 0
+        return row.crashes if row is not None and row.run == run else 0
 
     def returned(self, job: JobContext) -> None:
         """A run is about to return."""
@@ -239,15 +238,3 @@ class Process:
         """As `returned`, of one item of a batch too."""
         self.record.note(f"{self.life.name}: job {id} run {run} returns")
         self.record.returned.add((id, run))
-
-
-class Connection(MemoryStore):
-    """A holder that says when it is about to be closed."""
-
-    def __init__(self, clock: VirtualClock, ledger: Ledger, before_close: Callable[[], None]) -> None:
-        super().__init__(clock, ledger=ledger)
-        self.before_close = before_close
-
-    async def close(self) -> None:
-        self.before_close()
-        await super().close()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cabrank.states import State
-from cabrank.stores.memory import Ledger
+from tests.simulation.home import Home
 
 
 class Record:
-    """Kept by clients, jobs and fate; compared with the ledger, which it only reads."""
+    """Kept by clients, jobs and fate; compared with what the store shows, which it only reads."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Home) -> None:
         self.ledger = ledger
         self.violations: list[str] = []
         self.acked: dict[str, int] = {}
@@ -34,7 +34,9 @@ class Record:
     def note(self, text: str) -> None:
         """One line of the trace."""
         if self.tracing:
-            self.trace.append(f"{self.ledger.clock.monotonic():9.4f}  {text}")
+            folder = self.ledger.folder
+            said = text.replace(folder, "") if folder else text
+            self.trace.append(f"{self.ledger.clock.monotonic():9.4f}  {said}")
 
     def violated(self, invariant: str, what: str) -> None:
         """An invariant does not hold."""
@@ -51,11 +53,9 @@ class Record:
             self.violated("I12", f"{token} was acknowledged as job {self.acked[token]} and as job {id}")
 
     def known(self, id: int) -> bool:
-        """Whether the ledger has the job, or remembers that it is done."""
-        return self.ledger.find(id) is not None or self.done(id) is not None
+        """Whether the store has the job, or remembers that it is done."""
+        return self.ledger.knows(id) or self.done(id) is not None
 
     def done(self, id: int) -> int | None:
         """The run that made the job done; 0 if it had no result."""
-        kept = self.ledger.kept
-        found = None if kept is None else kept.find(id, self.ledger.clock.now())
-        return None if found is None else found.run
+        return self.ledger.done(id)

@@ -7,25 +7,30 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.bugs import Bug
+from tests.simulation.home import Kind
 from tests.simulation.many import simulate_many
 from tests.simulation.planted import BUGS, MOST_SEEDS, catch
 from tests.simulation.world import simulate
 
-SEEDS, WITHIN_S = 2000, 60.0
+SEEDS = 2000
+WITHIN_S = {Kind.MEMORY: 60.0, Kind.SQLITE: 20.0}
 PAGE = Path(__file__).parents[2] / "docs" / "internals" / "simulation.md"
 
 
 @pytest.mark.timeout(600)  # it ends by itself; a machine that stalls may be late
-def test_no_seed_breaks_an_invariant(capsys: pytest.CaptureFixture[str]) -> None:
-    many = simulate_many(range(SEEDS), within_s=WITHIN_S)
+@pytest.mark.parametrize("store", Kind)
+def test_no_seed_breaks_an_invariant(store: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+    many = simulate_many(range(SEEDS), store=store, within_s=WITHIN_S[store])
     with capsys.disabled():
         print(f" {many.summary} ", end="")
-    broken = [f"{violation}\nrepeat it: python -m tests.simulation --seed {seed} --trace" for seed, violation in many.broken]
+    repeat = f"repeat it: python -m tests.simulation --store {store} --trace --seed"
+    broken = [f"{violation}\n{repeat} {seed}" for seed, violation in many.broken]
     assert not broken, "\n".join(broken)
 
 
-def test_a_seed_repeats_its_run() -> None:
-    assert simulate(7, tracing=True) == simulate(7, tracing=True)
+@pytest.mark.parametrize("store", Kind)
+def test_a_seed_repeats_its_run(store: Kind) -> None:
+    assert simulate(7, store=store, tracing=True) == simulate(7, store=store, tracing=True)
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)

@@ -1,16 +1,14 @@
-"""The invariants that are checked on the ledger after every step of it."""
+"""The invariants that are checked after every change of what the store shows."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import msgspec
 
-from cabrank.job import Job
 from cabrank.states import UNFINISHED, State
-from cabrank.stores.memory import inspector
-from cabrank.stores.memory.ledger import Ledger
-from cabrank.stores.memory.rows import NEW, Row, Run
+from tests.simulation.home import Home, Row, Shown
 from tests.simulation.plan import Order
 from tests.simulation.record import Record
 
@@ -26,26 +24,27 @@ class Seen(NamedTuple):
 
 
 class Watch:
-    """Compares the ledger with itself one step before, and its counters with its rows."""
+    """Compares what a store shows with what it showed one change before, and its counters with its rows."""
 
-    def __init__(self, ledger: Ledger, record: Record, *, bound: int) -> None:
+    def __init__(self, ledger: Home, record: Record, *, bound: int) -> None:
         self.tokens: dict[str, int] = {}
         self.done: dict[int, int] = {}
         """The run that made each finished job done."""
-        self._ledger = ledger
         self._record = record
         self._bound = bound
         self.queues: dict[int, str] = {}
         """The queue of each job that there ever was."""
         self._seen: dict[int, Seen] = {}
         self._cancelling: set[int] = set()
-        self._rows: dict[int, Row] = {}
+        self._paused: Collection[str] = ()
+        self._rows: Mapping[int, Row] = {}
         ledger.watchers.append(self.step)
 
-    def step(self, holder: int = 0) -> None:
-        """Look at every row. Called by the ledger when it has changed."""
-        rows = self._rows = dict(self._ledger.rows())
-        before, now = self._seen, {id: self._look(id, row) for id, row in rows.items()}
+    def step(self, shown: Shown) -> None:
+        """Look at every row. Called when something has changed."""
+        rows = self._rows = shown.rows
+        self._paused = shown.paused
+        before, now = self._seen, {id: Seen(*row[:5]) for id, row in rows.items()}
         self._seen = now
         admitted: set[str] = set()
         for id, seen in now.items():
@@ -55,27 +54,19 @@ class Watch:
                 self._changed(id, before[id], seen)
         for id in before.keys() - now.keys():
             self._finished(id, before[id])
-        self._recount(admitted)
-        self._cancelling = set(self._ledger.cancelling)
-
-    def _look(self, id: int, row: Row) -> Seen:
-        if isinstance(row, Run):
-            lease = row.lease
-            return Seen(State.RUNNING, lease.run, lease.failures, lease.crashes, row.holder)
-        past = self._ledger.history.get(id, NEW)
-        return Seen(State.WAITING if isinstance(row, Job) else row.state, past.run, past.failures, past.crashes, 0)
+        self._recount(admitted, shown)
+        self._cancelling = set(shown.cancelling)
 
     def _admitted(self, id: int, seen: Seen) -> str:
         row = self._rows[id]
-        job = row if isinstance(row, Job) else row.lease.job if isinstance(row, Run) else row.job
-        self.queues[id] = job.queue
-        token = msgspec.json.decode(job.payload, type=Order).token
+        self.queues[id] = row.queue
+        token = msgspec.json.decode(row.payload, type=Order).token
         self._record.note(f"ledger: job {id} ({token}) is new and {seen.state}")
         if id in self.done:
             self._record.violated("I2", f"job {id} was done and is {seen.state} again")
         elif self.tokens.setdefault(token, id) != id:
             self._record.violated("I12", f"{token} is stored twice, as job {self.tokens[token]} and as job {id}")
-        return job.queue
+        return row.queue
 
     def _changed(self, id: int, old: Seen, new: Seen) -> None:
         record = self._record
@@ -84,7 +75,7 @@ class Watch:
             record.violated("I2", f"job {id} was {old.state} and is {new.state}")
         if new.run < old.run or (new.run == old.run and new.holder not in {0, old.holder}):
             record.violated("I4", f"job {id} went from {old} to {new}")
-        if new.state is State.RUNNING and new.run > old.run and self.queues[id] in self._ledger.paused:
+        if new.state is State.RUNNING and new.run > old.run and self.queues[id] in self._paused:
             record.violated("I25", f"job {id} was claimed when {self.queues[id]!r} was paused")
         if id in record.reopened:
             return
@@ -108,24 +99,26 @@ class Watch:
         if (id, run) not in self._record.returned:
             self._record.violated("I3", f"job {id} is done, but its run {run} did not return")
 
-    def _recount(self, admitted: set[str]) -> None:
-        ledger, violated = self._ledger, self._record.violated
-        waiting = [row for row in self._rows.values() if isinstance(row, Job)]
-        for queue, line in ledger.lines.items():
-            count = sum(job.queue == queue for job in waiting)
-            size = sum(len(job.payload) for job in waiting if job.queue == queue)
-            if (line.count, line.size) != (count, size):
-                violated("I16", f"{queue!r} counts {line.count} jobs and {line.size} bytes, {count} and {size} wait")
+    def _recount(self, admitted: set[str], shown: Shown) -> None:
+        violated = self._record.violated
+        waiting = [row for row in self._rows.values() if row.state is State.WAITING]
+        for queue, line in shown.tally.items():
+            count = sum(row.queue == queue for row in waiting)
+            size = sum(len(row.payload) for row in waiting if row.queue == queue)
+            if (line.waiting, line.waiting_bytes) != (count, size):
+                violated("I16", f"{queue!r} counts {line.waiting} jobs and {line.waiting_bytes} bytes, {count} and {size} wait")
             if queue in admitted and count > self._bound:
                 violated("I9", f"{count} jobs wait in {queue!r}, its bound is {self._bound}")
         states = [seen.state for seen in self._seen.values()]
-        counted = inspector.tally(ledger).values()
+        counted = shown.tally.values()
         for state in (State.WAITING, State.RUNNING, State.DEAD, State.HELD):
             if sum(getattr(tally, state.value) for tally in counted) != states.count(state):
                 violated("I16", f"the tally counts {[getattr(tally, state.value) for tally in counted]} {state}, not {states.count(state)}")
         running = {id for id, seen in self._seen.items() if seen.state is State.RUNNING}
-        if not ledger.cancelling <= running:
-            violated("I16", f"jobs {ledger.cancelling - running} are being cancelled and do not run")
+        if not set(shown.cancelling) <= running:
+            violated("I16", f"jobs {set(shown.cancelling) - running} are being cancelled and do not run")
+        for what in shown.astray:
+            violated("I16", what)
 
     @property
     def unfinished(self) -> list[int]:

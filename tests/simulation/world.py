@@ -15,11 +15,13 @@ import msgspec
 from cabrank import dispatcher, engine
 from cabrank.events import logger
 from cabrank.states import UNFINISHED
-from cabrank.stores.memory import Ledger
 from tests.simulation.client import client
-from tests.simulation.clock import EPOCH, VirtualClock
+from tests.simulation.clock import EPOCH
+from tests.simulation.file_home import FileHome
+from tests.simulation.home import Home, Kind
 from tests.simulation.limits import LimitWatch
 from tests.simulation.loop import Deadlock, Over, SimulatedLoop
+from tests.simulation.memory_home import MemoryHome
 from tests.simulation.people import People
 from tests.simulation.plan import Fate, Plan, Weather, draw
 from tests.simulation.process import OFFSET_S, SWEEP_S, Process
@@ -43,10 +45,10 @@ class Outcome(msgspec.Struct, frozen=True):
     acknowledged: int
 
 
-def simulate(seed: int, *, tracing: bool = False) -> Outcome:
+def simulate(seed: int, *, store: Kind = Kind.MEMORY, tracing: bool = False) -> Outcome:
     """Carry out the plan of a seed."""
     loop = SimulatedLoop(Random(seed + 1))
-    world = _World(draw(seed), loop)
+    world = _World(draw(seed), loop, (FileHome if store is Kind.SQLITE else MemoryHome)(loop, seed))
     world.record.tracing = tracing
     with _coarse_polls(), _log_into(world.record):
         try:
@@ -90,12 +92,11 @@ class _Log(logging.Handler):
 
 
 class _World:
-    def __init__(self, plan: Plan, loop: SimulatedLoop) -> None:
+    def __init__(self, plan: Plan, loop: SimulatedLoop, ledger: Home) -> None:
         self._plan = plan
         self._loop = loop
         self._rng = Random(plan.seed + 2)
-        self._wall = VirtualClock(loop)
-        ledger = Ledger(self._wall, Random(plan.seed))
+        self._home = ledger
         self.record = Record(ledger)
         self.record.broken = loop.end
         bound = plan.settings.max_queue
@@ -133,6 +134,7 @@ class _World:
         self.record.tracing = False
         for process in self._processes:
             process.bury()
+        self._home.close()
 
     # ------------------------------------------------------------------------------------------------------------- storm
 
@@ -173,7 +175,7 @@ class _World:
             elif rng.random() < 0.5:
                 by_s = rng.choice(STEPS_S)
                 self.record.note(f"the store's clock is set {by_s:+g} s")
-                self._wall.step(by_s)
+                self._home.clock.step(by_s)
             else:
                 process, to_s = rng.choice(self._processes), rng.uniform(-OFFSET_S, OFFSET_S)
                 self.record.note(f"the clock of {process.name} is set {to_s:+g} s off")
@@ -206,7 +208,7 @@ class _World:
         """Everything that was begun ends."""
         ends_at = self._loop.time() + QUIET_S
         while not self.record.violations:
-            self._watch.step()
+            self._home.look()
             waiting = [one for one in clients if not one.done()]
             if not waiting and not self._watch.unfinished:
                 break
@@ -236,7 +238,7 @@ class _World:
     def _reckon(self) -> None:
         """Compare what the clients know with what the ledger has."""
         record, watch = self.record, self._watch
-        watch.step()
+        self._home.look()
         for token, id in record.acked.items():
             state = watch.state_of(id)
             if state is None or state in UNFINISHED:
@@ -253,6 +255,8 @@ class _World:
             state = watch.state_of(id)
             if said is not state and id not in record.reopened:
                 record.violated("I2", f"a handle said that job {id} is {said}, it is {state}")
+        for fault in self._home.faults():
+            record.violated("I16", fault)
 
     def _complained(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.record.violated("I19", f"the event loop complains: {context.get('message')}: {context.get('exception')!r}")
