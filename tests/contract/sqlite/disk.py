@@ -14,6 +14,8 @@ class Disk(apsw.VFS):
     def __init__(self) -> None:
         self.syncs = 0
         self.syncs_to_fail = 0
+        self.syncs_before = 0
+        """So many succeed before those that fail."""
         self.writes_to_fail = 0
         self.full = False
         self.gone = False
@@ -37,7 +39,9 @@ class File(apsw.VFSFile):
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
-        if self._disk.gone or self._disk.syncs_to_fail:
+        if self._disk.syncs_before:
+            self._disk.syncs_before -= 1
+        elif self._disk.gone or self._disk.syncs_to_fail:
             self._disk.syncs_to_fail = max(0, self._disk.syncs_to_fail - 1)
             raise apsw.IOError("the disk did not write")
         self._disk.syncs += 1

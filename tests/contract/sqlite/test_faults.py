@@ -16,7 +16,9 @@ from cabrank.job import Job, Settlement
 from cabrank.settings import Settings
 from cabrank.states import Cause
 from cabrank.stores.contract import Submission, Terms, Turn, Want
+from cabrank.stores.sqlite.holders import folder_of
 from cabrank.stores.sqlite.ledger import Ledger
+from cabrank.stores.sqlite.locks import is_held
 from cabrank.stores.sqlite.settle import Ended
 from cabrank.testing import FakeClock
 from tests.contract.sqlite.disk import Disk, faulty_disk
@@ -124,3 +126,23 @@ def test_a_renewal_that_fails_does_not_end_the_thread_but_the_turn_says_why(ledg
             submit(ledger, 1)
         other.execute("alter table gone rename to holder")
     assert len(submit(ledger, 1).leases) == 1
+
+
+def test_a_disk_that_fails_while_a_file_is_opened_makes_the_store_unavailable_and_leaves_no_lock(
+    disk: Disk, tmp_path: Path, clock: FakeClock
+) -> None:
+    """Whichever of its writes fails. A life lock that stayed behind would be that of the next holder, which gets the same number."""
+    terms = Terms(handlers=frozenset({"work"}), settings=Settings(), max_crashes={})
+    syncs = 0
+    for syncs in range(100):
+        path = tmp_path / f"{syncs}.db"
+        disk.syncs_before, disk.syncs_to_fail = syncs, 1
+        try:
+            ledger = Ledger(path, clock, terms, Random(1))
+        except StoreUnavailable:
+            assert not any(map(is_held, folder_of(path).iterdir())), f"after {syncs} syncs"
+        else:
+            disk.syncs_to_fail = 0
+            ledger.close()
+            break
+    assert syncs > 2

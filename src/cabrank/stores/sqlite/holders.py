@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +116,15 @@ class Holders:
         self._life = FileLock(self._path(self.id))
         self._life.take_if_free()
         self._life.write(msgspec.json.encode(sorted(self._terms.handlers)))  # for `Inspector.handlers`: it goes with the process
+
+    @contextlib.contextmanager
+    def let_go_if_it_fails(self) -> Generator[None, None, None]:
+        """Whatever fails within, the number is free again with its lock: the next to register may be given the same one."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def renew(self) -> None:
         """Hold the leases for another `lease_s`."""

@@ -63,7 +63,7 @@ class Ledger:
         with self._lock.held_soon():
             self._connect()
             self._holders = Holders(self._connection, self._folder, terms, handlers=self._handlers, lines=self._lines, clock=clock)
-            with self._transaction():
+            with self._holders.let_go_if_it_fails(), self._transaction():
                 self._holders.register()
                 self._given_up = self._holders.take_back(clock.now()).given_up  # told with the next turn
                 self._prune()

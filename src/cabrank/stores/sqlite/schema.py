@@ -77,6 +77,8 @@ def open_writer(path: Path, *, synchronous: Literal["full", "normal"], rng: Rand
         raise damaged(path, error) from None
     except apsw.BusyError as error:
         raise StoreUnavailable(f"{path}: another program holds the file for more than {BUSY_MS / 1000:g} s ({error})") from error
+    except (apsw.IOError, apsw.FullError) as error:
+        raise StoreUnavailable(f"{path}: {error}") from error
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise StoreUnusable(
             f"{path} cannot be opened for writing ({error}): does its folder exist, and may this user write there?"
