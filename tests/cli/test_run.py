@@ -188,6 +188,19 @@ def test_an_item_whose_limit_has_no_key_is_a_failure() -> None:
     assert errors()[0][:2] == (2, "invalid")
 
 
+async def test_sigusr1_prints_what_runs_and_it_goes_on(folder: Path) -> None:
+    (folder / "items.ndjson").write_text("1\n2\n", "utf-8")
+    async with gated(folder) as gate, command(folder, "run", "program.py:gated", "items.ndjson") as started:
+        assert {await gate.came.get(), await gate.came.get()} == {"1", "2"}
+        started.tell(signal.SIGUSR1)
+        await started.logged(b"2 jobs run\n")
+        await started.logged(b" gated: run 1 in queue async (async) for ")
+        await started.logged(b"in gated: ")
+        gate.open()
+        assert await started.ended() == 0
+    assert results() == [(1, 1), (2, 2)]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_lets_what_runs_finish_and_the_same_command_goes_on(folder: Path, number: signal.Signals) -> None:
     (folder / "items.ndjson").write_text("".join(f"{n}\n" for n in range(3_000)), "utf-8")

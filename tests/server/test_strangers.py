@@ -396,19 +396,29 @@ async def test_one_address_has_its_share_of_connections(tmp_path: Path) -> None:
 @pytest.mark.skipif(not FILES, reason="needs /proc")
 @pytest.mark.timeout(120)
 async def test_without_a_file_to_open_what_is_there_goes_on_and_it_recovers(tmp_path: Path) -> None:
-    """New connections get in no more; those that are open are served, what runs ends, its outcome is recorded."""
-    async with gated(tmp_path) as gate, server(tmp_path, "--store", "sqlite:///jobs.db") as started:
+    """New connections get in no more; those that are open are served, also what nobody asked before; what runs ends and is recorded."""
+    store, often = ("--store", "sqlite:///jobs.db"), {"CABRANK_SWEEP_S": "0.01"}  # looks for the dead in each turn, which opens a file
+    async with (
+        gated(tmp_path) as gate,
+        server(tmp_path, *store, **often) as started,
+        command(tmp_path, "work", "gated.py:app", *store) as beside,
+    ):
         await started.listening()
+        await beside.logged(b"stop with")
         wire = await started.connect()
         id = (await wire.ask(post("/jobs/hold", b'"a"'))).json()["id"]
-        await gate.came.get()
-        assert (await wire.ask(get(f"/jobs/{id}"))).json()["state"] == "running"  # the files of reading are open from now on
+        assert await gate.came.get() == "a run 1"
         _, most = resource.prlimit(started.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(started.pid, resource.RLIMIT_NOFILE, (open_files(started.pid), most))
         strangers = [await started.connect() for _ in range(50)]
-        for _ in range(20):
-            answer = await wire.ask(get(f"/jobs/{id}"))
-            assert (answer.status, answer.json().get("state")) == (200, "running"), (answer, started.log)
+        answer = await wire.ask(get(f"/jobs/{id}"))
+        assert (answer.status, answer.json().get("state")) == (200, "running"), (answer, started.log)
+        for path in ("/jobs", "/queues", "/queues/async", "/running", "/readyz", "/metrics", "/openapi.json"):
+            answer = await wire.ask(get(path))
+            assert answer.status == 200, (path, answer, started.log)
+        answer = await wire.ask(get("/docs"))  # is in a file
+        assert (told(answer), answer.headers["retry-after"] in {"1", "2"}) == ((503, "too-many-files"), True)
+        assert b"cabrank_ready 1" in (await wire.ask(get("/metrics"))).body
         assert (await wire.ask(post("/jobs/hold?delay_s=1000", b'"b"'))).status == 202
         gate.open()
         assert (await wire.ask(get(f"/jobs/{id}?wait_s=60"))).json()["state"] == "done"
@@ -416,6 +426,7 @@ async def test_without_a_file_to_open_what_is_there_goes_on_and_it_recovers(tmp_
         for one in (wire, *strangers):
             await one.close()
         assert (await started.ask(post("/jobs/hold", b'"c"'))).status == 202
+        assert await gate.came.get() == "c run 1", "no run of a process that lives was taken for one of the dead"
         started.kill()
         await started.ended()
         assert b"Traceback" not in started.log

@@ -31,7 +31,7 @@ from cabrank.events import logger
 from cabrank.handler import AnyHandler, Handler
 from cabrank.policy import Retry
 from cabrank.settings import GIB, Settings, load
-from cabrank.signals import heard
+from cabrank.signals import asked, heard
 
 RETRY = Retry(attempts=3, cap_s=30.0)  # somebody waits for the end: what fails three times is looked at by a person sooner
 FOR_EVER_S = 100 * 365 * 86_400.0  # what a run needs for going on is not forgotten
@@ -66,7 +66,7 @@ def run_items(
 
     The results are NDJSON lines `{"line": 3, "result": …}`. What failed (also a line that is not what the handler takes) stands in
     the failures file as it stood in the input, so that it can be fed in again, and why in the errors file. The exit status is 0 if
-    every item has a result, 1 if some failed, 130 if it was interrupted.
+    every item has a result, 1 if some failed, 130 if it was interrupted. SIGUSR1 prints what runs and where it stands.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def run_items(
             app.handlers[prepared.name], app.queues[prepared.queue] = prepared, prepared.kind
             dispatcher = Dispatcher(app, settings=settings)
             try:
-                with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                with asked(dispatcher.dump), asyncio.Runner(loop_factory=loop_factory()) as runner:
                     complete = runner.run(_run(dispatcher, prepared, journal, source, ordered=order == "input"))
             except DispatcherFailed as failed:
                 logger.error("what failed inside", exc_info=failed.__cause__)

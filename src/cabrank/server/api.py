@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -18,7 +19,7 @@ from cabrank.server.jobs import JobDesk
 from cabrank.server.metrics import MEDIA, metrics_text
 from cabrank.server.openapi import describe
 from cabrank.server.posting import Posting
-from cabrank.server.problems import JSON, problem
+from cabrank.server.problems import JSON, TooManyFiles, problem
 from cabrank.server.queues import QueueDesk
 from cabrank.server.reception import Reception
 from cabrank.server.responses import json_response, response_of
@@ -66,6 +67,7 @@ class Api:
                 CabrankError: self._tell,
                 HTTPException: _tell_routing,
                 ClientDisconnect: _tell_nobody,
+                OSError: self._tell_of_system,
                 Exception: self._tell,
             },
         )
@@ -98,6 +100,12 @@ class Api:
     async def _tell(self, request: Request, error: Exception) -> Response:
         del request
         return response_of(self._forecast.answer_to(error))
+
+    async def _tell_of_system(self, request: Request, error: Exception) -> Response:
+        """No file could be opened: that passes. Whatever else the system says is nothing that the server reckoned with."""
+        if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+            return await self._tell(request, TooManyFiles())
+        raise error
 
     async def _metrics(self, request: Request) -> Response:
         del request

@@ -93,6 +93,10 @@ class TooManyConnections(CabrankError):
     """The server has as many connections as it takes, in all or from this address: use one connection for many requests."""
 
 
+class TooManyFiles(CabrankError):
+    """The server has as many files open as it may, and what was asked for needs one more: come again."""
+
+
 class UnknownHost(CabrankError):
     """The server is not called that."""
 
@@ -166,6 +170,7 @@ SORTS: dict[type[BaseException], _Sort] = {
     DiskFull: _Sort(HTTPStatus.INSUFFICIENT_STORAGE, "disk-full", "The store's disk is full", DISK_RETRY_S),
     DocumentFailed: _Sort(HTTPStatus.INTERNAL_SERVER_ERROR, "document-failed", "The document route failed"),
     TooManyConnections: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-connections", "Too many connections", CROWD_RETRY_S),
+    TooManyFiles: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-files", "Too many open files", CROWD_RETRY_S),
     NotEntered: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "not-open", "The dispatcher is not open", RESTART_RETRY_S),
     QueueDrained: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "queue-drained", "The queue takes no new work", RESTART_RETRY_S),
     IntakeClosed: _Sort(HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The server is stopping", RESTART_RETRY_S),

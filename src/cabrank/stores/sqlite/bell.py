@@ -131,8 +131,9 @@ class Bell:
         except OSError:
             return True
         if changed_ns != self._looked_ns:
-            self._looked_ns = changed_ns
-            self._others = [str(path) for path in self._folder.iterdir() if path != self._own]
+            with contextlib.suppress(OSError):  # no file left to open: those that are known have to do, until the next look
+                self._others = [str(path) for path in self._folder.iterdir() if path != self._own]
+                self._looked_ns = changed_ns
         return not self._others
 
     def ring(self, arrival: Arrival) -> None:

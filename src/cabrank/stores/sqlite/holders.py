@@ -11,7 +11,7 @@ import apsw
 import msgspec
 
 from cabrank.clock import Clock
-from cabrank.errors import StoreUnusable
+from cabrank.errors import StoreUnavailable, StoreUnusable
 from cabrank.job import Job, Lease
 from cabrank.stores.contract import Terms
 from cabrank.stores.sqlite import past
@@ -177,7 +177,10 @@ class Holders:
         if booted != self._boot or expires_at <= self._monotonic() >= self._lenient_until:
             return True
         path = self._path(holder)
-        return not path.exists() or not is_held(path)
+        try:
+            return not path.exists() or not is_held(path)
+        except StoreUnavailable:  # no file can be opened now: a later look tells
+            return False
 
     def tidy(self) -> None:
         """Remove the files of holders that are no more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cabrank.stores.sqlite import limit_statements as limit_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.browse import browse, record_of
 from cabrank.stores.sqlite.holders import folder_of, run_by_living
-from cabrank.stores.sqlite.schema import open_reader
+from cabrank.stores.sqlite.schema import FOREIGN, open_reader
 
 
 class Reader:
@@ -84,6 +85,8 @@ class Reader:
         return Standing(handler=handler, key=key, limit=limit, running=running, next_s=next_s)
 
     def anything_new(self) -> bool:
-        """Whether another connection has committed since the last call."""
-        seen, self._seen = self._seen, int(str(self._connection.execute("pragma data_version").get))
+        """Whether another connection has committed since the last call. If that cannot be read now, the next call says it."""
+        seen = self._seen
+        with contextlib.suppress(*FOREIGN):  # else it would end the thread that asks
+            self._seen = int(str(self._connection.execute("pragma data_version").get))
         return seen != self._seen

@@ -31,12 +31,10 @@ from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.news import next_due_s, what_is_new
 from cabrank.stores.sqlite.people import Change
 from cabrank.stores.sqlite.room import Space
-from cabrank.stores.sqlite.schema import damaged, open_writer
+from cabrank.stores.sqlite.schema import FOREIGN, damaged, open_writer
 from cabrank.stores.sqlite.settle import Ended
 
 T = TypeVar("T")
-
-FOREIGN = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.NoMemError, apsw.ReadOnlyError, apsw.ProtocolError)
 
 SYNCHRONOUS: Mapping[Durability, Literal["full", "normal"]] = {Durability.DISK: "full", Durability.PROCESS: "normal"}
 PRUNE_S = 30.0  # how often what is kept is cut to its bounds; it looks at every receipt, so not at each sweep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from cabrank.errors import StoreUnavailable, StoreUnusable
 
 WAIT_S = 10.0  # a stopped process may hold a lock; whoever waits longer says so
+NO_FILES = (errno.EMFILE, errno.ENFILE)  # this process, or the system, has as many files open as it may
 PAUSES_S = (0.0001, 0.0002, 0.0005, 0.001)  # between tries, the last repeated: turns take about 1 ms
 
 _open_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
@@ -22,10 +24,18 @@ class FileLock:
     """An exclusive `flock` on a file of its own. The kernel frees it when the process ends, however it ends."""
 
     def __init__(self, path: Path) -> None:
+        """Open the file.
+
+        Raises:
+            StoreUnavailable: too many files are open now.
+            StoreUnusable: it cannot be made there.
+        """
         self.path = path
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
+            if error.errno in NO_FILES:
+                raise StoreUnavailable(f"{path}: the lock file cannot be opened now ({error.strerror})") from error
             raise StoreUnusable(f"{path}: the lock file cannot be made ({error.strerror})") from error
         self.pid = os.getpid()
         _open_locks.add(self)

@@ -14,6 +14,18 @@ from cabrank.errors import StoreUnavailable, StoreUnusable
 from cabrank.states import State
 from cabrank.stores.sqlite.migrations import APPLICATION_ID, migrate
 
+FOREIGN = (
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.NoMemError,
+    apsw.ReadOnlyError,
+    apsw.ProtocolError,
+    apsw.CantOpenError,
+)
+"""What the disk, the system or another program does to a statement: the next try may do better."""
+
 BUSY_MS = 5_000  # an outside writer (a backup, a person) may hold the file; our own processes never meet here, they queue at a lock
 LOG_KEPT = 32 << 20  # bytes: the log has 16 MiB at most where nobody reads for long; one that had grown is cut to this
 CHECKPOINT_PAGES = 4_000  # 16 MiB of WAL between checkpoints: they cost less when they are rare, and the file stays small
@@ -92,9 +104,10 @@ def damaged(path: Path, error: Exception) -> StoreUnusable:
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """A connection that only reads."""
+    """A connection that only reads, and has all files open that it needs for that."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(BUSY_MS)
+    connection.execute("select count(*) from sqlite_schema").fetchall()  # opens the log: later there may be no file left to open
     return connection
 
 

@@ -42,6 +42,7 @@ from cabrank.stores.sqlite.inspector import Reader
 from cabrank.stores.sqlite.ledger import Ledger
 from cabrank.stores.sqlite.locks import WAIT_S
 from cabrank.stores.sqlite.people import Change
+from cabrank.stores.sqlite.schema import FOREIGN
 from cabrank.stores.sqlite.settle import Ended
 from cabrank.stores.sqlite.writer import Doer, Doers, Writer
 
@@ -192,27 +193,24 @@ class SqliteStore:
 
     async def find(self, ids: Collection[int]) -> Mapping[int, JobRecord]:
         """See `Inspector.find`."""
-        reader = self._reading()
-        return await self._ask().call(lambda: reader.find(ids))
+        return await self._look(lambda reader: reader.find(ids))
 
     async def browse(self, which: JobFilter, *, after: int = 0, limit: int = BROWSED) -> Page:
         """See `Inspector.browse`."""
-        reader = self._reading()
-        return await self._ask().call(lambda: reader.browse(which, after, limit))
+        return await self._look(lambda reader: reader.browse(which, after, limit))
 
     async def tally(self) -> Mapping[str, Tally]:
         """See `Inspector.tally`."""
-        return await self._ask().call(self._reading().tally)
+        return await self._look(lambda reader: reader.tally())
 
     async def ready(self, queue: str, most: int, *, priority: int = LAST_PRIORITY) -> int:
         """See `Inspector.ready`."""
-        reader, now = self._reading(), self._clock.now()
-        return await self._ask().call(lambda: reader.ready(queue, most, now, priority))
+        now = self._clock.now()
+        return await self._look(lambda reader: reader.ready(queue, most, now, priority))
 
     async def standing(self, id: int) -> Standing | None:
         """See `Inspector.standing`."""
-        reader = self._reading()
-        return await self._ask().call(lambda: reader.standing(id, self._clock.monotonic()))
+        return await self._look(lambda reader: reader.standing(id, self._clock.monotonic()))
 
     async def cancel(self, id: int) -> bool:
         """See `Inspector.cancel`."""
@@ -242,7 +240,7 @@ class SqliteStore:
 
     async def handlers(self) -> Collection[str]:
         """See `Inspector.handlers`."""
-        return await self._ask().call(self._reading().handlers)
+        return await self._look(lambda reader: reader.handlers())
 
     async def pause(self, queue: str) -> None:
         """See `Inspector.pause`."""
@@ -263,6 +261,14 @@ class SqliteStore:
     async def _change(self, work: Callable[[Change], T]) -> T:
         ledger = self._opened()
         return await self._do(lambda: ledger.change(work))
+
+    async def _look(self, work: Callable[[Reader], T]) -> T:
+        """Have the reader answer something; what keeps it from reading may be over soon."""
+        reader = self._reading()
+        try:
+            return await self._ask().call(lambda: work(reader))
+        except FOREIGN as error:
+            raise StoreUnavailable(f"{self.path} cannot be read now: {error}") from error
 
     async def _do(self, work: Callable[[], T]) -> T:
         """Have the writer do something; a stopped process or a dead disk may keep it from that."""
