@@ -1,6 +1,7 @@
-"""`python -m bench.faults kills|power|suspects`: the fault tests at their full size, one line of JSON for each.
+"""`python -m bench.faults kills|power|suspects|rolling`: the fault tests at their full size, one line of JSON for each.
 
-The small samples of the same are in `make test` (tests/faults, tests/flow/test_kill.py).
+The small samples of the same are in `make test` (tests/faults, tests/flow/test_kill.py). `rolling` needs a machine that does little else:
+it asks for speed too.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import msgspec
 
 from cabrank.settings import Durability
 from tests.faults.cuts import Life
+from tests.faults.rolling import roll
 from tests.faults.suspects import serve_suspects
 from tests.flow.killing import kill_at_random
 
@@ -27,7 +29,9 @@ def main() -> int:
     """Run one of them, print its figures, and return 0 only if nothing was lost."""
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__, allow_abbrev=False)
     parser.add_argument("fault", choices=FAULTS)
-    parser.add_argument("--trials", type=int, help="kills, turns or innocents; the default is the full size")
+    parser.add_argument(
+        "--trials", type=int, help="kills, turns, innocents, or jobs before and after the roll; the default is the full size"
+    )
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
     began = time.monotonic()
@@ -73,10 +77,29 @@ def _suspects(folder: Path, trials: int | None, rng: Random) -> tuple[Figures, b
     return msgspec.to_builtins(outcome), not (outcome.dead or outcome.unrun) and outcome.guilty_state == "dead"
 
 
+def _rolling(folder: Path, trials: int | None, rng: Random) -> tuple[Figures, bool]:
+    """Four processes are replaced one by one: under a load that leaves them idle at times, and under as much as they can do."""
+    del rng
+    figures: dict[str, object] = {}
+    passed = True
+    for name, per_s in LOADS.items():
+        place = folder / name
+        place.mkdir()
+        rolled = asyncio.run(roll(place, before=trials or 5_000, per_s=per_s))
+        share = rolled.least_per_s / rolled.usual_per_s
+        figures[name] = {**msgspec.to_builtins(rolled), "least_share": round(share, 2)}
+        passed = passed and not (rolled.lost or rolled.repeated or any(rolled.statuses)) and share >= LEAST_SHARE
+    return figures, passed
+
+
+LOADS = {"half": 500.0, "all": None}  # jobs a second that are submitted
+LEAST_SHARE = 0.7  # of the usual rate, in the worst second of a roll
+
 FAULTS: Mapping[str, Callable[[Path, int | None, Random], tuple[Figures, bool]]] = {
     "kills": _kills,
     "power": _power,
     "suspects": _suspects,
+    "rolling": _rolling,
 }
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ SEAMS = (
     Seam(("secrets", "secrets.*", "uuid", "uuid.*", "os.urandom"), OUTSIDE, CHANCE),
     Seam(
         ("os.fork", "os.forkpty"),
-        ("cabrank.testing", "cabrank.workers.process.keeper"),
-        "only the keeper forks, which has one thread and no event loop: in any other process threads may run",
+        ("cabrank.testing", "cabrank.workers.process.keeper", "cabrank.cli.first"),
+        "only the keeper and process 1 of a container fork, which have one thread and no event loop: in others threads may run",
     ),
     Seam(
         (

@@ -112,6 +112,12 @@ def leaves_children(where: str) -> None:
     os._exit(1)
 
 
+@app.job
+def orphans(where: str) -> None:
+    """A shell leaves a process behind, which ends when `where` is there."""
+    subprocess.run(["/bin/sh", "-c", f"while ! test -e {where}; do sleep 0.05; done &"], check=True)
+
+
 @app.job(kind="process")
 def sits(where: str) -> None:
     """Says who it is and who is below it, and stays."""

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -175,36 +171,6 @@ async def test_a_signal_during_the_start_ends_it_well(gate: Gate, tmp_path: Path
         started.tell(signal.SIGTERM)
         gate.open()
         assert await started.ended() == 0
-
-
-NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child")
-
-
-def can_have_a_namespace() -> bool:
-    return shutil.which("unshare") is not None and subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode == 0
-
-
-def child_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0])
-
-
-@pytest.mark.skipif(sys.platform != "linux" or not can_have_a_namespace(), reason="needs the right to make a PID namespace")
-async def test_as_process_one_of_a_container_it_hears_the_signal(gate: Gate, tmp_path: Path) -> None:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("CABRANK_")}
-    process = await asyncio.create_subprocess_exec(
-        *(*NAMESPACE, sys.executable, "-m", "cabrank", "work", "faulty.py:app", *STORE),
-        cwd=tmp_path,
-        env=own | {"GATE": str(tmp_path / "gate")},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    started = Server(process)
-    try:
-        await started.logged(b"works for faulty.py:app, process 1\n")
-        await started.logged(b"stop with")
-        os.kill(child_of(process.pid), signal.SIGTERM)
-        assert await started.ended() == 0
-    finally:
-        started.kill()
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])

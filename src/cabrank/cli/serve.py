@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 
 import cabrank
+from cabrank.cli.first import apart_from_first
 from cabrank.cli.loading import load_app
 from cabrank.cli.logs import log_to_stderr
 from cabrank.cli.options import AppPlace, Config, Grace, MaxQueue, Promise, Workers
@@ -69,6 +70,7 @@ def serve(
     settings = load(os.environ, config=config, otherwise={"store": DURABLE_STORE}, **given)
     names = [name.strip() for name in f"{settings.host},{settings.hosts}".split(",") if name.strip()]
     access = Access(read_tokens(os.environ, settings.token_file), names)
+    apart_from_first()
     with ExitStack() as stack:
         sockets = [stack.enter_context(bound) for bound in bind(settings.host, settings.port, access)]
         log_to_stderr()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import cabrank
+from cabrank.cli.first import apart_from_first
 from cabrank.cli.loading import load_app
 from cabrank.cli.logs import log_to_stderr
 from cabrank.cli.options import AppPlace, Config, Grace, MaxQueue, Promise, Workers
@@ -52,6 +53,7 @@ def work(
     """
     given = {"store": store, "max_workers": workers, "max_queue": max_queue, "grace_s": grace, "durability": durability}
     settings = load(os.environ, config=config, otherwise={"store": DURABLE_STORE}, **given)
+    apart_from_first()
     log_to_stderr()
     dispatcher = Dispatcher(load_app(app), store=settings.store, settings=settings)
     if not dispatcher.engine.store.capabilities.shared:
