@@ -1,4 +1,4 @@
-"""`python -m bench.faults kills|power|suspects|rolling`: the fault tests at their full size, one line of JSON for each.
+"""`python -m bench.faults NAME`: the fault tests at their full size, one line of JSON for each.
 
 The small samples of the same are in `make test` (tests/faults, tests/flow/test_kill.py). `rolling` needs a machine that does little else:
 it asks for speed too.
@@ -16,13 +16,12 @@ from statistics import median, quantiles
 
 import msgspec
 
+from bench.harm import Figures, blocked, bomb, hangs, stops
 from cabrank.settings import Durability
 from tests.faults.cuts import Life
 from tests.faults.rolling import roll
 from tests.faults.suspects import serve_suspects
 from tests.flow.killing import kill_at_random
-
-Figures = Mapping[str, object]
 
 
 def main() -> int:
@@ -100,6 +99,10 @@ FAULTS: Mapping[str, Callable[[Path, int | None, Random], tuple[Figures, bool]]]
     "power": _power,
     "suspects": _suspects,
     "rolling": _rolling,
+    "stops": stops,
+    "hangs": hangs,
+    "blocked": blocked,
+    "bomb": bomb,
 }
 
 if __name__ == "__main__":

@@ -397,10 +397,10 @@ async def test_one_address_has_its_share_of_connections(tmp_path: Path) -> None:
 @pytest.mark.timeout(120)
 async def test_without_a_file_to_open_what_is_there_goes_on_and_it_recovers(tmp_path: Path) -> None:
     """New connections get in no more; those that are open are served, also what nobody asked before; what runs ends and is recorded."""
-    store, often = ("--store", "sqlite:///jobs.db"), {"CABRANK_SWEEP_S": "0.01"}  # looks for the dead in each turn, which opens a file
+    store = ("--store", "sqlite:///jobs.db")
     async with (
         gated(tmp_path) as gate,
-        server(tmp_path, *store, **often) as started,
+        server(tmp_path, *store, CABRANK_SWEEP_S="0.01") as started,  # each turn looks for the dead, which opens a file
         command(tmp_path, "work", "gated.py:app", *store) as beside,
     ):
         await started.listening()
