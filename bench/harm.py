@@ -147,67 +147,83 @@ def made(folder: Path) -> Path:
 # ------------------------------------------------------------------------------------------------ a job that never returns
 
 
+ONCE = cabrank.Retry(attempts=1)
+OVER = threading.Event()
+hanging = cabrank.App()
+
+
+@hanging.job(timeout_s=TIMEOUT_S, retry=ONCE)
+async def swallows() -> None:
+    """Does not heed that it is cancelled."""
+    while not OVER.is_set():
+        try:
+            await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            continue
+
+
+@hanging.job(timeout_s=TIMEOUT_S, retry=ONCE)
+def stays() -> None:
+    """Keeps its thread."""
+    OVER.wait()
+
+
+@hanging.job
+async def follows() -> None:
+    """What a coroutine keeps waiting."""
+
+
+@hanging.job
+def follows_on_thread() -> None:
+    """What a thread keeps waiting."""
+
+
 def hangs(folder: Path, trials: int | None, rng: Random) -> tuple[Figures, bool]:
-    """Seconds from the timeout of a job that never returns until the next one begins on the only worker, for each kind."""
+    """Seconds from the timeout of a job that never returns until the next one has run on the only worker, for each kind."""
     del rng
-    figures = {kind: asyncio.run(_slot_again(folder, kind, trials or 5)) for kind in ("async", "thread", "process")}
+    figures = {kind: asyncio.run(_slots_again(folder, kind, trials or 5)) for kind in ("async", "thread", "process")}
     return figures, all(its["slot_most_s"] < LONGEST_S for kind, its in figures.items() if kind != "async")  # that one keeps its worker
 
 
-async def _slot_again(folder: Path, kind: str, trials: int) -> Mapping[str, float]:
-    app, over = cabrank.App(), threading.Event()
-    once = cabrank.Retry(attempts=1)
-
-    @app.job(timeout_s=TIMEOUT_S, retry=once)
-    async def swallows() -> None:
-        while not over.is_set():
-            try:
-                await asyncio.sleep(0.1)
-            except asyncio.CancelledError:
-                continue
-
-    @app.job(timeout_s=TIMEOUT_S, retry=once)
-    def stays() -> None:
-        over.wait()
-
-    @app.job
-    async def begins() -> float:
-        return time.monotonic()
-
-    @app.job
-    def begins_on_thread() -> float:
-        return time.monotonic()
-
-    async def hang(own: cabrank.Dispatcher) -> None:
-        if kind == "process":
-            await own.submit(program.hangs, str(folder / "pid"))
-        else:
-            await (own.submit(swallows) if kind == "async" else own.submit(stays))
-
-    async def follow(own: cabrank.Dispatcher) -> cabrank.JobHandle[Any]:
-        if kind == "process":
-            return await own.submit(program.works_in)
-        return await (own.submit(begins) if kind == "async" else own.submit(begins_on_thread))
-
+async def _slots_again(folder: Path, kind: str, trials: int) -> Mapping[str, float]:
     seconds, left_behind = list[float](), 0
     for _ in range(trials):
-        async with cabrank.Dispatcher(
-            program.app if kind == "process" else app, max_workers=1, settings=cabrank.Settings(grace_s=0)
-        ) as own:
-            await (await follow(own)).result()
-            began = time.monotonic()
-            await hang(own)
-            handle = await follow(own)
-            try:
-                async with asyncio.timeout(LONGEST_S):
-                    await handle.result()
-                seconds.append(time.monotonic() - began - TIMEOUT_S)
-            except TimeoutError:
-                seconds.append(LONGEST_S)
-            left_behind += own.engine.counters.left_behind
-            over.set()
-        over.clear()
+        app = program.app if kind == "process" else hanging
+        async with cabrank.Dispatcher(app, max_workers=1, settings=cabrank.Settings(grace_s=0)) as dispatcher:
+            seconds.append(await _slot_again(dispatcher, kind, str(folder / "pid")))
+            left_behind += dispatcher.engine.counters.left_behind
+            OVER.set()
+        OVER.clear()
     return {"slot_p50_s": round(median(seconds), 3), "slot_most_s": round(max(seconds), 3), "left_behind": left_behind, "of": trials}
+
+
+async def _slot_again(dispatcher: cabrank.Dispatcher, kind: str, where: str) -> float:
+    await (await _follow(dispatcher, kind)).result()
+    began = time.monotonic()
+    match kind:
+        case "async":
+            await dispatcher.submit(swallows)
+        case "thread":
+            await dispatcher.submit(stays)
+        case _:
+            await dispatcher.submit(program.hangs, where)
+    following = await _follow(dispatcher, kind)
+    try:
+        async with asyncio.timeout(LONGEST_S):
+            await following.result()
+    except TimeoutError:
+        return LONGEST_S
+    return time.monotonic() - began - TIMEOUT_S
+
+
+async def _follow(dispatcher: cabrank.Dispatcher, kind: str) -> cabrank.JobHandle[Any]:
+    match kind:
+        case "async":
+            return await dispatcher.submit(follows)
+        case "thread":
+            return await dispatcher.submit(follows_on_thread)
+        case _:
+            return await dispatcher.submit(program.works_in)
 
 
 # ---------------------------------------------------------------------------------------------------- a loop that is blocked
