@@ -33,6 +33,7 @@ def each(function: Callable[..., Any], items: Sequence[tuple[Any, ...]]) -> list
 
 CALLED = isolated(called)
 UNBOUNDED = 2**62  # calls: more than memory holds
+LOOK_S = 60.0  # how long nothing need happen: whatever does is told
 
 
 class Processes:
@@ -46,11 +47,10 @@ class Processes:
         self._size = size
         self._freed = freed
         self._line: deque[Call] = deque()
-        self._begun = 0  # calls that left the line and have not ended
-        self._ended: list[tuple[Future[Any], JobHandle[Any]]] = []
+        self._begun: list[tuple[Future[Any], JobHandle[Any]]] = []  # calls that left the line and have not ended
         self._looks = False  # whether the loop is to look at the line anyway
         self._closing = False
-        self._news = asyncio.Event()
+        self._news: asyncio.Future[None] | None = None
         self.thread = LoopThread(name)
         self.thread.start()
         try:
@@ -71,12 +71,12 @@ class Processes:
         self._line.append(call)
         if not self._looks:
             self._looks = True
-            self.thread.soon(self._news.set)
+            self.thread.soon(self._come)
 
     def close(self) -> None:
         """Let everything run to its end, and the loop after it."""
         self._closing = True
-        self.thread.soon(self._news.set)
+        self.thread.soon(self._come)
 
     def cancel_waiting(self) -> None:
         """Cancel what is in the line."""
@@ -90,19 +90,29 @@ class Processes:
     # ------------------------------------------------------------------------------------------------- in the loop's thread
 
     async def _live(self) -> None:
+        engine, loop = self._dispatcher.engine, asyncio.get_running_loop()
         try:
-            while not self._closing or self._line or self._begun:
-                await self._news.wait()
-                self._news.clear()
+            while True:
+                since, self._news = engine.progressed, loop.create_future()
                 await self._answer()
                 await self._fill()
+                if self._closing and not self._line and not self._begun:
+                    return
+                await engine.progress(LOOK_S, since=since, until=self._news)
         finally:
             await self._dispatcher.stop(grace_s=math.inf)
 
+    def _come(self) -> None:
+        """There is something in the line, or there will be no more."""
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
     async def _answer(self) -> None:
-        """Give out what has ended."""
-        ended, self._ended = self._ended, []
-        self._begun -= len(ended)
+        """Give out what has ended; all, if nothing ends any more."""
+        failed = self._dispatcher.engine.closed is not None
+        ended = [one for one in self._begun if failed or one[1].settled]
+        if ended:
+            self._begun = [] if failed else [one for one in self._begun if not one[1].settled]
         for future, handle in ended:
             try:
                 future.set_result(await handle.result())  # it is there
@@ -113,7 +123,7 @@ class Processes:
         """Let calls begin, as many as may."""
         self._looks = False  # what comes from now on may be too late for this look
         most = self._most()
-        while self._line and self._begun < most:
+        while self._line and len(self._begun) < most:
             future, function, args, kwargs = self._line.popleft()
             self._freed()
             if future.set_running_or_notify_cancel():
@@ -126,14 +136,7 @@ class Processes:
         except BaseException as error:  # noqa: BLE001 -- as above
             future.set_exception(error)
             return
-        self._begun += 1
-        handle.expect().add_done_callback(lambda outcome: self._heard(future, handle, outcome))
-
-    def _heard(self, future: Future[Any], handle: JobHandle[Any], outcome: asyncio.Future[Any]) -> None:
-        if not outcome.cancelled():
-            outcome.exception()  # looked at, and no more: the handle says it too
-        self._ended.append((future, handle))
-        self._news.set()
+        self._begun.append((future, handle))
 
     def _most(self) -> int:
         """How many calls may have begun and not ended."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -16,10 +13,10 @@ from cabrank import blocking
 from tests.blocking.programs import output
 from tests.blocking.test_processes import answers_of_two_workers, ask, gunicorn
 
-FORKS = 15
+FORKS = 15  # in `CROWD`
 
 CROWD = """
-import os, sys, threading
+import os, threading
 import apps, cabrank
 from cabrank import blocking
 
@@ -47,7 +44,7 @@ if __name__ == "__main__":
         thread.start()
     reads, writes = os.pipe()
     children = []
-    for number in range(int(sys.argv[1])):
+    for number in range(15):
         pid = os.fork()
         if pid == 0:
             try:
@@ -83,7 +80,7 @@ def check_file(path: Path, ids: list[str]) -> None:
 
 @pytest.mark.timeout(120)
 def test_nothing_that_was_acknowledged_is_lost_when_a_busy_process_forks(tmp_path: Path) -> None:
-    assert output(tmp_path, CROWD.replace("int(sys.argv[1])", str(FORKS))) == ["end"]
+    assert output(tmp_path, CROWD) == ["end"]
     ids = acked(tmp_path)
     assert len(list(tmp_path.glob("acked-orphan-*"))) == FORKS // 5
     assert len(ids) > FORKS * 10
@@ -91,13 +88,15 @@ def test_nothing_that_was_acknowledged_is_lost_when_a_busy_process_forks(tmp_pat
 
 
 UNTOLD = """
-import ctypes, os, sys
+import asyncio, concurrent.futures.thread, logging, os, random, sys
+
+os.register_at_fork = lambda **_: None  # none of cabrank's is told, as where uWSGI forks
 import apps, cabrank
 from cabrank import blocking
 
 front = blocking.Intake(apps.app, store="sqlite:///jobs.db")
 print(front.submit(apps.double, 1).id, flush=True)
-pid = ctypes.PyDLL(None).fork()  # as uWSGI forks: Python is not told
+pid = os.fork()
 if pid == 0:
     for store in ("jobs.db", "other.db"):
         try:
@@ -187,9 +186,3 @@ def test_workers_that_gunicorn_forks_while_its_master_submits_lose_nothing(tmp_p
     assert len({answer.split()[0] for answer in answers}) > 4, "each worker answered once and was replaced"
     lines = (tmp_path / "acked-master").read_text().split("\n")
     check_file(tmp_path / "jobs.db", [*(answer.split()[1] for answer in answers), *lines[:-1]])
-
-
-if __name__ == "__main__":  # the same with many more: python -m tests.blocking.test_forks FOLDER FORKS
-    folder = Path(sys.argv[1])
-    (folder / "crowd.py").write_text(CROWD)
-    subprocess.run([sys.executable, "crowd.py", sys.argv[2]], cwd=folder, check=True, env=os.environ)
