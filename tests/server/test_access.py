@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator
+from hmac import compare_digest
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,21 @@ async def test_every_path_asks_but_that_of_health_and_the_page(served: Served, p
 
 async def test_a_token_in_the_path_is_none(served: Served) -> None:
     assert told(await served.ask(post(f"/jobs/note?token={TOKEN}", NOTE))) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("said", [b"", b"Bearer", f"Bearer {TOKEN}".encode(), f"Bearer {TOKEN[:-1]}".encode(), b"Bearer \xff" * 1000, b"x"])
+def test_what_is_said_is_compared_with_each_token_in_constant_time(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    """By `hmac.compare_digest`, whose time depends on neither; all tokens are looked at, whichever it is."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def noting(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return compare_digest(one, other)
+
+    monkeypatch.setattr("cabrank.server.access.compare_digest", noting)
+    assert Access([TOKEN, OTHER]).admits(said) is (said == f"Bearer {TOKEN}".encode())
+    assert [other for _, other in compared] == [f"Bearer {token}".encode() for token in (TOKEN, OTHER)]
+    assert all(isinstance(one, bytes) for one, _ in compared), "of texts it takes only ASCII"
 
 
 async def test_a_refusal_comes_before_the_body(served: Served) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.server.serving import Served, Wire, get, post, serving, until
 from tests.server.test_answers import told
 
 NOTE = b'{"device":"a","count":7}'
+MOST_WAITING = 600  # requests: the limit, and what one piece may hold
+MOST_UNREAD = 1 << 20  # bytes that are kept for a client until it reads: the mark of the transport, and the answers that were under way
 
 
 @pytest.fixture
@@ -125,15 +128,58 @@ async def test_a_request_that_waits_for_its_turn_is_not_late(served: Served) -> 
     assert (await wire.ask(post("/jobs/note", NOTE))).status == 202
 
 
-async def test_answers_that_are_never_read_are_not_kept(served: Served) -> None:
+async def test_a_client_that_never_reads_is_not_kept(served: Served) -> None:
+    """A real one. It is not read from, holds up nobody, and is dropped with all that it has not read, in the system too."""
+    with never_reading(served) as unread:
+        await asyncio.get_running_loop().sock_sendall(unread, get("/openapi.json") * 200)
+        await until(lambda: bool(served.http.server_state.connections) and served.lane.flow.write_paused)
+        lane = served.lane
+        assert lane.flow.read_paused
+        tick(served, UNREAD_TICKS)
+        assert not lane.transport.is_closing()
+        assert lane.transport.get_write_buffer_size() < MOST_UNREAD
+        assert (await served.ask(post("/jobs/note", NOTE))).status == 202
+        lane.tick()
+        await until(lambda: lane not in served.http.server_state.connections)
+        with pytest.raises(ConnectionResetError):
+            read_all(unread)
+
+
+async def test_what_is_asked_without_reading_is_not_gathered(served: Served) -> None:
+    """Each answer that is written lets the server read on, and a piece that it reads may be thousands of requests."""
+    with never_reading(served) as unread:
+        asking = asyncio.create_task(asyncio.get_running_loop().sock_sendall(unread, get("/openapi.json") * 100_000))
+        await until(lambda: bool(served.http.server_state.connections) and served.lane.flow.write_paused)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert served.lane.flow.read_paused
+        assert 0 < len(served.lane.pipeline) < MOST_WAITING
+        asking.cancel()
+        await asyncio.wait([asking])
+
+
+async def test_however_many_requests_come_at_once_each_is_answered(served: Served) -> None:
     wire = await served.connect()
-    await wire.ask(get("/healthz"))
-    served.lane.pause_writing()
-    tick(served, UNREAD_TICKS)
-    assert not served.lane.transport.is_closing()
-    tick(served, 1)
-    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-        await wire.receive()
+    await wire.send(get("/healthz") * 2_000 + post("/jobs/note", NOTE) + get("/nowhere"))
+    for _ in range(2_000):
+        assert (await wire.receive()).status == 200
+        assert len(served.lane.pipeline) < MOST_WAITING
+    assert [(await wire.receive()).status for _ in range(2)] == [202, 404]
+
+
+def never_reading(served: Served) -> socket.socket:
+    """A client that has little room for answers."""
+    unread = socket.socket()
+    unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    unread.connect(("127.0.0.1", served.port))
+    unread.setblocking(False)
+    return unread
+
+
+def read_all(end: socket.socket) -> None:
+    end.setblocking(True)
+    while end.recv(1 << 20):
+        pass
 
 
 # ------------------------------------------------------------------------------------------------------- connections

@@ -200,7 +200,28 @@ async def test_without_its_assets_the_page_says_how_to_get_them(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    "path", ["/docs/../openapi.json", "/docs/%2e%2e/api.py", "/docs/swagger-ui.css/", "/docs/start.js%00", "/docs//etc/passwd"]
+    "path",
+    [
+        "/docs/../openapi.json",
+        "/docs/%2e%2e/api.py",
+        "/docs/%252e%252e/api.py",
+        "/docs/..%2fapi.py",
+        "/docs/..%5capi.py",
+        "/docs/..\\api.py",
+        "/docs/....//api.py",
+        "/docs/%c0%ae%c0%ae/api.py",
+        "/docs/..;/api.py",
+        "/docs/docs.html",
+        "/docs/start.js/../../api.py",
+        "/docs/swagger-ui.css/",
+        "/docs/start.js%00",
+        "/docs/start.js%00.css",
+        "/docs//etc/passwd",
+        "/docs/%2fetc%2fpasswd",
+        "/docs/file:///etc/passwd",
+        "/static/docs.html",
+        "//etc/passwd",
+    ],
 )
 async def test_no_other_file_is_served(served: Served, path: str) -> None:
     assert (await served.ask(get(path))).status == 404

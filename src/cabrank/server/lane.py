@@ -13,11 +13,12 @@ from typing import Any
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from cabrank.errors import CabrankError
 from cabrank.server.access import Access
+from cabrank.server.backpressure import LINE_LIMIT, PIECE, Backpressure
 from cabrank.server.head import check_head, without_upgrade
 from cabrank.server.known import HEAD_END, KnownHeads
 from cabrank.server.pace import HEADERS_LIMIT, URL_LIMIT, Crowd, Pace, Stage
@@ -28,17 +29,14 @@ from cabrank.server.replies import Heads, Replies
 
 BODY_LIMIT = 256 * 1024  # bytes that the lane holds of one body; a larger one goes where reading can be paused half-way
 AT_HAND = 16 * 1024  # bytes of a body that mostly came together with its headers: to refuse it before it is read would save nothing
-LINE_LIMIT = 128  # requests of one connection that may wait, then it is not read from
 IDLE_TICKS = 75  # seconds until a silent connection is closed: longer than the 60 s of common proxies, so that they close first
 
 # A request with one of these needs more than a look.
 UNUSUAL = frozenset({b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade", *map(str.encode, OPTION_HEADERS)})
 
 
-class Lane(HttpToolsProtocol):
+class Lane(Backpressure):
     """One connection. Overrides what uvicorn's protocol does between the parser and the answer; `tests/server` holds each override."""
-
-    parser: HttpRequestParser  # until the connection is lost, and nothing is read then
 
     def __init__(
         self,
@@ -127,19 +125,23 @@ class Lane(HttpToolsProtocol):
 
     def _read_on(self, data: bytes) -> None:
         self._pace.fresh = False
-        self._parse(data)
-        if self._pace.stage is Stage.HEAD and self._pace.grows(len(data)) and not self.transport.is_closing():
+        if len(data) <= PIECE:
+            self._parse(data)
+        else:
+            self._parse_pieces(data)
+        if self._pace.stage is Stage.HEAD and not self._held and self._pace.grows(len(data)) and not self.transport.is_closing():
             self._refuse(HeadTooLarge())
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> bool:
         try:
             self.parser.feed_data(data)
         except HttpParserUpgrade as upgrade:  # its head is behind us, and so far nobody has acted on it
             head, self._again = self._again, b""
             self.parser = HttpRequestParser(self)
-            self._parse(head + data[upgrade.args[0] :])
+            return self._parse(head + data[upgrade.args[0] :])
         except HttpParserError:
             self.send_400_response("")
+        return self._known is not None
 
     def on_message_begin(self) -> None:
         """Hold back what ASGI needs until it is known that ASGI is needed."""
@@ -255,13 +257,7 @@ class Lane(HttpToolsProtocol):
 
     @property
     def _may_read(self) -> bool:
-        return not (
-            self._last
-            or self._deferred is not None
-            or self.flow.write_paused
-            or len(self._replies) >= LINE_LIMIT // 2
-            or self.transport.is_closing()
-        )
+        return super()._may_read and not (self._last or self._deferred is not None or len(self._replies) >= LINE_LIMIT // 2)
 
     @property
     def _owes(self) -> bool:
@@ -326,7 +322,7 @@ class Lane(HttpToolsProtocol):
 
     def _judge_pace(self) -> None:
         if self._pace.unread(paused=self.flow.write_paused):
-            self.transport.abort()
+            self.drop()
         elif self._pace.late(paused=self.flow.read_paused) and not self.transport.is_closing():
             self._refuse(RequestLate())
 
@@ -343,17 +339,6 @@ class Lane(HttpToolsProtocol):
             self._last = True
         else:
             super().shutdown()
-
-    def pause_writing(self) -> None:
-        """Take nothing on from a client that does not read its answers."""
-        super().pause_writing()
-        self.flow.pause_reading()
-
-    def resume_writing(self) -> None:
-        """The client has read on."""
-        super().resume_writing()
-        if self._may_read:
-            self.flow.resume_reading()
 
     def eof_received(self) -> None:
         """The client sends nothing more: with that the transport closes, before it says that the connection is lost."""
