@@ -25,14 +25,16 @@ class Request(msgspec.Struct):
     number: int
     due_at: float
     tries: int = 1
+    posted_at: float = 0.0
 
 
 class Answered(msgspec.Struct):
-    """What came back to one try."""
+    """What came back to one try. `took_s` counts from the schedule, `answered_s` from the sending: what lies between is the client's."""
 
     request: Request
     status: int
     took_s: float
+    answered_s: float
 
 
 class Connection(asyncio.Protocol):
@@ -83,8 +85,8 @@ class Load:
 
     def answered(self, request: Request, status: int, retry_after_s: int) -> None:
         """Note one answer; a refused one comes again."""
-        took_s = time.time() - request.due_at
-        self.answers.append(Answered(request, status, took_s))
+        now = time.time()
+        self.answers.append(Answered(request, status, now - request.due_at, now - request.posted_at))
         if len(self.answers) == self._posted:
             self._all.set()
         if status == REFUSED and request.tries <= RETRIES and self._retries:
@@ -128,5 +130,6 @@ class Load:
         if request.tries > 1 and not self._retries:
             return
         self._posted += 1
+        request.posted_at = time.time()
         connections = self._connections[request.tenant]
         connections[self._posted % len(connections)].post(request)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import re
@@ -28,6 +29,7 @@ import uvloop
 
 from bench import svg
 from bench.open_loop import ACCEPTED, REFUSED, RETRIES, SHARES, Load
+from bench.process import cpu_s
 
 PORT = re.compile(rb" on http://127\.0\.0\.1:(\d+)")
 FACTORS = (0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0)
@@ -52,7 +54,8 @@ class Step(msgspec.Struct, kw_only=True):
 
     `offered` are requests by the schedule, `again` those that a client sent once more after a refusal. By tenant, the loud one first:
     `served` is the share of its requests that was taken on in the end, `tenant_p99_ms` how late a 202 came. `late` are answers that came
-    after the clients' patience, and those that were neither 202 nor 429.
+    after the clients' patience, and those that were neither 202 nor 429. `lag_p99_ms` is how late the load generator sent, `cpu` what it
+    and the server used, in cores.
     """
 
     load: float
@@ -67,6 +70,9 @@ class Step(msgspec.Struct, kw_only=True):
     accept_p99_ms: float
     refusal_p50_ms: float
     refusal_p99_ms: float
+    refusal_after_sending_p99_ms: float
+    lag_p99_ms: float
+    cpu: tuple[float, float]
     served: list[float]
     tenant_p99_ms: list[float]
     depth: int
@@ -165,23 +171,29 @@ def measure_capacity(seconds: float) -> float:
 
 
 class Seen(msgspec.Struct):
-    """What a whole run showed. `began_at` has the moment of each step, `looks` its highest depth and memory."""
+    """What a whole run showed. `began_at` has the moment of each step, `looks` its highest depth and memory, `cpu` what generator and
+    server used of a core.
+    """
 
     load: Load
     began_at: list[float]
     looks: list[tuple[int, float]]
+    cpu: list[tuple[float, float]]
 
 
 async def offer_all(server: Server, capacity: float, seconds: float, seed: int) -> Seen:
     """One step after another, without a pause between them."""
     load, watch = Load(Random(seed)), Watch(server)
-    seen = Seen(load, [], [])
+    seen = Seen(load, [], [], [])
+    gc.disable()  # a look through all that is kept here would make what comes meanwhile late, and nothing here is a cycle
     await load.connect(server.port)
     watching = asyncio.create_task(watch.run())
     for factor in (*FACTORS, FACTORS[0]):
         watch.begin()
         seen.began_at.append(time.time())
+        used = cpu_s("self"), cpu_s(server.process.pid)
         await load.offer(factor * capacity, seconds)
+        seen.cpu.append((round((cpu_s("self") - used[0]) / seconds, 2), round((cpu_s(server.process.pid) - used[1]) / seconds, 2)))
         seen.looks.append((watch.depth, round(watch.memory_mb, 1)))
         print(f"offered {factor:g}: {sum(load.offered[-1]):,}", flush=True)
     watching.cancel()
@@ -195,13 +207,13 @@ def steps_of(seen: Seen, done: Sequence[tuple[int, float, float]], capacity: flo
     for number, factor in enumerate((*FACTORS, FACTORS[0])):
         answers = [answer for answer in seen.load.answers if answer.request.step == number]
         accepted = [answer for answer in answers if answer.status == ACCEPTED]
-        refused = [answer.took_s for answer in answers if answer.status == REFUSED]
+        refused = [answer for answer in answers if answer.status == REFUSED]
         offered = seen.load.offered[number]
         by_tenant = [[answer.took_s for answer in accepted if answer.request.tenant == tenant] for tenant in range(len(SHARES))]
         began_at = seen.began_at[number] + HOLD_S
         ended = [(sent_at, at) for _, sent_at, at in done if began_at <= at < began_at - HOLD_S + seconds]
         share = 1 / (seconds - HOLD_S) / capacity
-        accept, refusal = _percentiles_ms([answer.took_s for answer in accepted]), _percentiles_ms(refused)
+        accept, refusal = _percentiles_ms([answer.took_s for answer in accepted]), _percentiles_ms([answer.took_s for answer in refused])
         steps.append(
             Step(
                 load=factor,
@@ -216,6 +228,9 @@ def steps_of(seen: Seen, done: Sequence[tuple[int, float, float]], capacity: flo
                 accept_p99_ms=accept[1],
                 refusal_p50_ms=refusal[0],
                 refusal_p99_ms=refusal[1],
+                refusal_after_sending_p99_ms=_percentiles_ms([answer.answered_s for answer in refused])[1],
+                lag_p99_ms=_percentiles_ms([answer.took_s - answer.answered_s for answer in answers])[1],
+                cpu=seen.cpu[number],
                 served=[round(len(took) / max(1, many), 3) for took, many in zip(by_tenant, offered, strict=True)],
                 tenant_p99_ms=[_percentiles_ms(took)[1] for took in by_tenant],
                 depth=seen.looks[number][0],
