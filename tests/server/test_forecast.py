@@ -16,6 +16,7 @@ import cabrank
 from cabrank.errors import DiskFull, IntakeClosed, QueueDrained, QueueFull, StoreUnavailable
 from cabrank.server.forecast import HALF_LIFE_S, LATEST_S, LOOK_S, Flow, Forecast
 from cabrank.server.fullness import LONGEST_S, Fullness
+from cabrank.server.problems import answer_to
 from cabrank.settings import load
 from cabrank.testing import FakeClock
 from tests.server.app import make_app
@@ -191,6 +192,16 @@ async def test_what_surely_finds_no_room_is_refused_for_a_moment() -> None:
         await one.clock.advance(LONGEST_S)
         assert full.refusal("async", 10) is None
         assert not full
+
+
+async def test_each_full_queue_is_told_of_in_its_own_words() -> None:
+    async with steady() as one:
+        for _ in range(2):
+            for queue, bound in (("async", "4 of 4 jobs wait"), ("async", "5 of 5 jobs wait"), ("thread", "5 of 5 jobs wait")):
+                error = QueueFull(queue, bound)
+                answer = one.forecast.answer_to(error)
+                assert (answer.status, answer.body) == (429, answer_to(error).body)
+                assert bound in answer.body.decode()
 
 
 async def test_a_disk_that_stays_full_is_asked_less_and_less() -> None:

@@ -76,6 +76,7 @@ class Forecast:
         """The queues that refused something since the last look."""
         self.posted = Counter[str]()
         """Jobs that were stored for a request, by queue."""
+        self._full_answers: dict[str, tuple[str, Answer]] = {}  # by queue, with the words of the error
         self._disk_full = (-1, 0.0)  # how many jobs had been admitted when the disk was full, and since when that is so
         self._engine.root.start(keep_up([Duty(LOOK_S, self._look)], dispatcher.clock), name="forecast")
 
@@ -109,12 +110,19 @@ class Forecast:
 
     def answer_to(self, error: Exception) -> Answer:
         """The response that tells a client about `error`, and when it is worth coming again."""
-        answer = answer_to(error)
+        answer = self._told(error) if isinstance(error, QueueFull) else answer_to(error)
         if not answer.retry_after_s:
             return answer
         again_s = max(SOONEST_S, min(LATEST_S, self._again_in_s(error, answer.retry_after_s)))
         jitter = self._dispatcher.rng.uniform(1 - JITTER, 1 + JITTER)
         return msgspec.structs.replace(answer, retry_after_s=math.ceil(again_s * jitter))
+
+    def _told(self, full: QueueFull) -> Answer:
+        """As `answer_to`: a full queue tells thousands in a second the same."""
+        said, answer = self._full_answers.get(full.queue, ("", None))
+        if answer is None or said != str(full):
+            self._full_answers[full.queue] = str(full), (answer := answer_to(full))
+        return answer
 
     def _again_in_s(self, error: Exception, default_s: float) -> float:
         match error:
