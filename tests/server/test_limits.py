@@ -16,7 +16,7 @@ from tests.server.serving import Served, Wire, get, post, serving, until
 from tests.server.test_answers import told
 
 NOTE = b'{"device":"a","count":7}'
-MOST_WAITING = 600  # requests: the limit, and what one piece may hold
+MOST_WAITING = 16  # requests: the limit, and what one piece may hold
 MOST_UNREAD = 1 << 20  # bytes that are kept for a client until it reads: the mark of the transport, and the answers that were under way
 
 

@@ -132,6 +132,10 @@ class Lane(Backpressure):
         if self._pace.stage is Stage.HEAD and not self._held and self._pace.grows(len(data)) and not self.transport.is_closing():
             self._refuse(HeadTooLarge())
 
+    @property
+    def _piece(self) -> int:
+        return AT_HAND if self._pace.stage is Stage.BODY else PIECE
+
     def _parse(self, data: bytes) -> bool:
         try:
             self.parser.feed_data(data)

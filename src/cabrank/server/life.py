@@ -113,6 +113,7 @@ class HttpServer(uvicorn.Server):
         self._engine = dispatcher.engine
         self._heads = Heads(dispatcher.engine.handles.durability)
         self._announce = announce
+        self._unlooked: list[object] = []  # connections that have not looked after themselves in this second
         crowd = Crowd(most=_connections(settings.connections), most_each=settings.connections_per_address)
         lane = partial(Lane, reception, self._heads, access, crowd, KnownHeads())
         super().__init__(
@@ -153,12 +154,14 @@ class HttpServer(uvicorn.Server):
             cast(Lane, connection).transport.close()
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: whether to end. Once a second the connections look after themselves."""
+        """Ten times a second: whether to end. In a second each connection looks after itself, not all of them at once."""
         ends = await super().on_tick(counter)
         if counter % TICKS_A_SECOND == 0:
             self._heads.renew(self.server_state.default_headers)
-            for connection in tuple(self.server_state.connections):
-                cast(Lane, connection).tick()
+            self._unlooked = list(self.server_state.connections)
+        few = len(self._unlooked) // (TICKS_A_SECOND - counter % TICKS_A_SECOND)
+        for connection in [self._unlooked.pop() for _ in range(few)]:
+            cast(Lane, connection).tick()
         return ends or isinstance(self._engine.closed, DispatcherFailed)
 
 
