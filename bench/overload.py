@@ -35,6 +35,7 @@ PORT = re.compile(rb" on http://127\.0\.0\.1:(\d+)")
 FACTORS = (0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0)
 WORKERS, RUN_S, HOLD_S, PATIENCE_S = 8, 0.01, 0.5, 1.0
 LOOK_S = 0.5
+REFUSALS = "429 p50 / p99 / p99 from sending, ms | sent late p99 ms | CPU server / generator"
 APP = f"""
 import asyncio, os, time
 import cabrank
@@ -292,7 +293,8 @@ def about_of(capacity: float, seconds: float) -> str:
         f"generator on it. Capacity, measured first: {capacity:,.0f} jobs/s. A client that is refused comes again after `Retry-After`, "
         f"up to {RETRIES} times; these come on top of the load. Goodput counts jobs that ended within {PATIENCE_S:g} s of their scheduled "
         "request; it, throughput and load are shares of the capacity. Milliseconds count from the scheduled moment. Late are answers "
-        f"after more than {PATIENCE_S:g} s, and any but 202 and 429. Depth is the most that waited or ran, memory the most resident."
+        f"after more than {PATIENCE_S:g} s, and any but 202 and 429. *Sent late* is by how much the load "
+        "generator missed its schedule. CPU is in cores. Depth is the most that waited or ran, memory the most resident."
     )
 
 
@@ -301,12 +303,13 @@ def page(steps: list[Step], capacity: float, normal_s: float, lost: int, seconds
     rows = [
         f"| {step.load:g} | {step.offered:,} | {step.again:,} | {step.accepted:,} | {step.refused:,} | {step.late:,} "
         f"| {step.goodput:.2f} | {step.throughput:.2f} | {step.accept_p50_ms:.1f} / {step.accept_p99_ms:.1f} "
-        f"| {step.refusal_p50_ms:.1f} / {step.refusal_p99_ms:.1f} | {step.depth:,} | {step.memory_mb:.0f} |"
+        f"| {step.refusal_p50_ms:.1f} / {step.refusal_p99_ms:.1f} / {step.refusal_after_sending_p99_ms:.1f} | {step.lag_p99_ms:.1f} "
+        f"| {step.cpu[1]:.2f} / {step.cpu[0]:.2f} | {step.depth:,} | {step.memory_mb:.0f} |"
         for step in steps
     ]
     over = [step for step in steps if step.load >= 1]
     about = about_of(capacity, seconds)
-    head = "load | offered | again | accepted | refused | late | goodput | throughput | 202 p50 / p99 ms | 429 p50 / p99 ms | depth | MB"
+    head = f"load | offered | again | accepted | refused | late | goodput | throughput | 202 p50 / p99 ms | {REFUSALS} | depth | MB"
     return "\n".join(
         [
             "# Overload",
@@ -314,7 +317,7 @@ def page(steps: list[Step], capacity: float, normal_s: float, lost: int, seconds
             fill(about, 140),
             "",
             f"| {head} |",
-            "|---" * 12 + "|",
+            "|---" * 14 + "|",
             *rows,
             "",
             f"- Goodput from load 1 on: {min(step.goodput for step in over):.2f} or more.",

@@ -161,7 +161,8 @@ class HttpServer(uvicorn.Server):
             self._unlooked = list(self.server_state.connections)
         few = len(self._unlooked) // (TICKS_A_SECOND - counter % TICKS_A_SECOND)
         for connection in [self._unlooked.pop() for _ in range(few)]:
-            cast(Lane, connection).tick()
+            if connection in self.server_state.connections:
+                cast(Lane, connection).tick()
         return ends or isinstance(self._engine.closed, DispatcherFailed)
 
 
