@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from cabrank.drafts import PLAIN, Options
-from cabrank.server.lane import BODY_LIMIT, IDLE_TICKS, LINE_LIMIT
+from cabrank.server.backpressure import LINE_LIMIT
+from cabrank.server.lane import BODY_LIMIT, IDLE_TICKS
 from cabrank.server.problems import Answer
 from cabrank.server.reception import Answered, Entrance
 from cabrank.server.replies import LATE_TICKS
