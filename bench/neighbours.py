@@ -1,10 +1,13 @@
 """Four processes at one SQLite file: how long until a job starts elsewhere, until its result is back, and until a submit is acknowledged.
 
     python -m bench.neighbours --seconds 10
+    python -m bench.neighbours --markdown docs/benchmarks/neighbours.md    # writes the page of the docs
 
 One process submits and waits, two work, and a fourth is quiet at first and then writes all it can. The moments are those of the machine's
 monotonic clock, which its processes share.
 """
+
+from __future__ import annotations
 
 import argparse
 import asyncio
@@ -13,15 +16,19 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 
 import cabrank
 from bench.disk import fsync_p50_s
+from bench.machine import commit, processor
+from bench.report import Grid, markdown, put
 from cabrank.settings import Settings
 
 GAP_S = 0.01  # between two submits: nothing of the one before is under way
 WARM_UP_S = 0.5
+HEADS = ("what else there is", "jobs", "from → to", "p50 ms", "p99 ms", "longest ms", "asked for")
+ASKED = {"submit → ack": "longest ≤ 100", "submit → start elsewhere": "p99 ≤ 5, alone", "end elsewhere → result here": "≤ 20"}
 
 app = cabrank.App()
 
@@ -69,7 +76,8 @@ async def neighbour(role: str, url: str) -> AsyncGenerator[asyncio.subprocess.Pr
         print(f"    ({role} submitted {int(said):,} jobs)")
 
 
-async def measure(url: str, seconds: float, title: str) -> None:
+async def measure(url: str, seconds: float, title: str) -> Iterator[Sequence[str]]:
+    """Submit one job after the other for so long; the lines of the table."""
     acked: list[float] = []
     started: list[float] = []
     told: list[float] = []
@@ -84,24 +92,35 @@ async def measure(url: str, seconds: float, title: str) -> None:
             started.append(began_at - submitted_at)
             told.append(returned_at - began_at)
             await asyncio.sleep(GAP_S)
-    print(f"{title}: {len(acked)} jobs")
-    for name, values in (("submit → ack", acked), ("submit → start elsewhere", started), ("start → result here", told)):
-        values.sort()
-        print(
-            f"    {name:26} p50 {statistics.median(values) * 1e3:7.2f} ms   p99 {values[int(len(values) * 0.99)] * 1e3:7.2f} ms   "
-            f"max {values[-1] * 1e3:7.2f} ms"
-        )
+    return (line(title, name, values) for name, values in zip(ASKED, (acked, started, told), strict=True))
 
 
-async def main(seconds: float) -> None:
+def line(title: str, name: str, took_s: list[float]) -> Sequence[str]:
+    """One line of the table."""
+    took_s.sort()
+    p50, p99, longest = statistics.median(took_s), took_s[int(len(took_s) * 0.99)], took_s[-1]
+    return (title, f"{len(took_s):,}", name, *(f"{seconds * 1e3:.2f}" for seconds in (p50, p99, longest)), ASKED[name])
+
+
+async def main(seconds: float, page: Path | None) -> None:
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        print(f"fsync p50 {fsync_p50_s(Path(folder)) * 1e3:.2f} ms")
+        fsync = f"fsync p50 {fsync_p50_s(Path(folder)) * 1e3:.2f} ms"
         url = f"sqlite:///{folder}/jobs.db"
         async with neighbour("work", url), neighbour("work", url):
             await measure(url, WARM_UP_S, "warm-up")
-            await measure(url, seconds, "two processes work, one submits")
+            lines = [*await measure(url, seconds, "two processes work")]
             async with neighbour("flood", url):
-                await measure(url, seconds, "a fourth one writes all it can")
+                lines += await measure(url, seconds, "and another writes all it can")
+    found = markdown(Grid("", HEADS, lines))
+    print(f"{fsync}\n{found}")
+    if page is not None:
+        put(
+            page,
+            f"# Several processes at one file\n\nOne 2-core machine ({processor()}), Python {sys.version.split()[0]}, commit {commit()}, "
+            f"{fsync}; one run of `python -m bench.neighbours --seconds {seconds:g}`.\n\n"
+            "One process submits a job, waits for its result, pauses for 10 ms and goes on; two others work. Then a fourth one submits "
+            f"jobs of another queue, 64 at a time, as fast as it can. All share the two cores and the file.\n\n{found}\n",
+        )
 
 
 if __name__ == "__main__":
@@ -109,6 +128,7 @@ if __name__ == "__main__":
     parser.add_argument("role", nargs="?", choices=["work", "flood"], help="for the neighbours themselves")
     parser.add_argument("url", nargs="?")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each case is measured")
+    parser.add_argument("--markdown", type=Path)
     given = parser.parse_args()
     roles = {"work": work, "flood": flood}
-    asyncio.run(roles[given.role](given.url) if given.role else main(given.seconds))
+    asyncio.run(roles[given.role](given.url) if given.role else main(given.seconds, given.markdown))

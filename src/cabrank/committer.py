@@ -252,7 +252,7 @@ class Committer:
         new += [offer.submission for offer in batch.offers]
         self._number += 1
         self._counters.turns += 1
-        failed = 0
+        failed, began_at = 0, self._clock.monotonic()
         while True:
             try:
                 turn = await self._store.turn(
@@ -271,6 +271,7 @@ class Committer:
                     return None
             else:
                 self.failing_since = None
+                self._counters.turns_s += self._clock.monotonic() - began_at
                 return turn
 
     async def _again(self, error: StoreUnavailable, failed: int) -> bool:

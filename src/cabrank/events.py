@@ -120,6 +120,7 @@ class Counters:
         self.loop_blocks = 0
         self.leases_let_go = 0
         self.turns = 0
+        self.turns_s = 0.0
         self.turns_failed = 0
 
     def count(self, settlements: Sequence[Settlement]) -> None:

@@ -257,6 +257,7 @@ async def test_metrics_count_what_happened_and_print_zeros(served: Served) -> No
     }
     assert expected.items() <= samples.items()
     assert int(samples["cabrank_turns_total"]) > 0
+    assert float(samples["cabrank_turns_seconds_total"]) > 0
 
 
 async def test_each_metric_has_its_help_and_type_once(served: Served) -> None:

@@ -36,6 +36,7 @@ COUNTERS = {
         "Times that the leases were not renewed, for the event loop was blocked for longer than max_loop_block_s.",
     ),
     "cabrank_turns_total": ("turns", "Turns of the store."),
+    "cabrank_turns_seconds_total": ("turns_s", "Seconds that turns took, from the event loop to the store and back, until it answered."),
     "cabrank_turns_failed_total": ("turns_failed", "Turns that the store did not answer at first."),
 }
 TALLIED = {
@@ -78,7 +79,7 @@ def _gauge(name: str, what: str, by_queue: Mapping[str, int]) -> Iterator[str]:
     return _family(name, "gauge", what, ((f'{{queue="{queue}"}}', value) for queue, value in sorted(by_queue.items())))
 
 
-def _family(name: str, kind: str, what: str, samples: Iterable[tuple[str, int]]) -> Iterator[str]:
+def _family(name: str, kind: str, what: str, samples: Iterable[tuple[str, float]]) -> Iterator[str]:
     yield f"# HELP {name} {what}"
     yield f"# TYPE {name} {kind}"
     for labels, value in samples:
