@@ -20,6 +20,7 @@ from cabrank.stores.contract import JobFilter, Terms
 from cabrank.stores.sqlite import migrations, schema
 from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
+from cabrank.stores.sqlite.release import has_reset_bug
 from cabrank.testing import FakeClock
 from cabrank.testing.store_contract import Opened
 from tests.contract.sqlite.files import Files
@@ -55,6 +56,45 @@ async def test_a_commit_is_synced_and_the_file_is_ours(files: Files) -> None:
         "application_id": migrations.APPLICATION_ID,
         "user_version": migrations.VERSION,
     }
+    await store.close()
+
+
+HAVE_THE_BUG = ("3.7.0", "3.40.1", "3.44.5", "3.45.0", "3.49.2.1", "3.50.4", "3.51.2")
+HAVE_IT_NOT = ("3.6.23", "3.44.6", "3.50.7", "3.51.3", "3.54.0")
+
+
+@pytest.mark.parametrize("version", HAVE_THE_BUG + HAVE_IT_NOT)
+async def test_a_release_of_sqlite_that_can_damage_the_file_is_warned_of(
+    files: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: str
+) -> None:
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: version)
+    store = files.another()
+    await store.open(TERMS)
+    await store.close()
+    warned = [record.message for record in caplog.records if version in record.message and "pip install" in record.message]
+    assert len(warned) == (version in HAVE_THE_BUG)
+
+
+def test_the_pinned_build_of_sqlite_has_no_such_bug() -> None:
+    first, second, third = map(int, apsw.sqlite_lib_version().split(".")[:3])
+    assert not has_reset_bug((first, second, third))
+
+
+async def test_all_writing_is_one_connection_which_takes_the_lock_at_the_beginning(files: Files) -> None:
+    """One writer a process, `begin immediate`: a turn never finds out half-way that another program writes."""
+    store, before = files.another(), len(apsw.connections())
+    await store.open(TERMS)
+    assert store._ledger
+    statements: list[str] = []
+    store._ledger._connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: statements.append(event["sql"]))
+    assert len(apsw.connections()) == before + 2, "one that writes, one that reads"
+    await store.take_ids()
+    await store.pause("work")
+    await store.turn(1, new=(), settlements=(), want={})
+    assert [word for sql in statements if (word := sql.split()[0]) in {"begin", "commit", "rollback"}] == [
+        "begin", "commit", "begin", "commit", "begin", "rollback",
+    ]  # fmt: skip
+    assert {sql for sql in statements if sql.startswith("begin")} == {"begin immediate"}
     await store.close()
 
 

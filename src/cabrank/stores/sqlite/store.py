@@ -42,6 +42,7 @@ from cabrank.stores.sqlite.inspector import Reader
 from cabrank.stores.sqlite.ledger import Ledger
 from cabrank.stores.sqlite.locks import WAIT_S
 from cabrank.stores.sqlite.people import Change
+from cabrank.stores.sqlite.release import warn_of_reset_bug
 from cabrank.stores.sqlite.schema import FOREIGN
 from cabrank.stores.sqlite.settle import Ended
 from cabrank.stores.sqlite.writer import Doer, Doers, Writer
@@ -119,6 +120,7 @@ class SqliteStore:
         if not self.path.absolute().parent.is_dir():
             raise StoreUnusable(f"{self.path}: there is no folder {self.path.absolute().parent}: make it first")
         check(self.path)
+        warn_of_reset_bug()
         self._capabilities = OF_PROCESS if terms.settings.durability is Durability.PROCESS else CAPABILITIES
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
