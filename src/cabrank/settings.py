@@ -165,6 +165,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _why("bytes of a file's log of changes above which it is said who reads for so long that it grows; four times what is usual"),
     ] = 64 * MIB
+    switch_s: Annotated[
+        float,
+        _why(
+            "after so long Python's threads hand over the interpreter while a file is open, or sooner where that is set already:"
+            " at Python's own 0.005 a busy event loop starves the thread that writes; 0 leaves it alone"
+        ),
+    ] = 0.0002
     reserve_s: Annotated[
         float, _why("jobs that will start within this time are claimed ahead, so that short jobs never wait for a turn")
     ] = 0.05
@@ -206,8 +213,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("lease_s", "renew_s", "sweep_s", "keep_done_s", "keep_dead_s", "receipts_s", "target_wait_s", "max_loop_block_s"):
             if getattr(self, name) <= 0:
                 raise SettingError(f"{name} must be more than 0 seconds, not {getattr(self, name)}")
-        if min(self.grace_s, self.reserve_s, self.loop_block_s) < 0:
-            raise SettingError("grace_s, reserve_s and loop_block_s must not be negative")
+        if min(self.grace_s, self.reserve_s, self.loop_block_s, self.switch_s) < 0:
+            raise SettingError("grace_s, reserve_s, loop_block_s and switch_s must not be negative")
         if self.renew_s * 2 > self.lease_s:
             raise SettingError(
                 f"renew_s ({self.renew_s:g}) must be at most half of lease_s ({self.lease_s:g}), or one late renewal loses jobs"

@@ -45,6 +45,7 @@ from cabrank.stores.sqlite.people import Change
 from cabrank.stores.sqlite.release import warn_of_reset_bug
 from cabrank.stores.sqlite.schema import FOREIGN
 from cabrank.stores.sqlite.settle import Ended
+from cabrank.stores.sqlite.switching import switching
 from cabrank.stores.sqlite.writer import Doer, Doers, Writer
 
 T = TypeVar("T")
@@ -102,6 +103,7 @@ class SqliteStore:
         self._capabilities = CAPABILITIES
         self._arrived = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._hastened_s: float | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -124,6 +126,8 @@ class SqliteStore:
         self._capabilities = OF_PROCESS if terms.settings.durability is Durability.PROCESS else CAPABILITIES
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
+        self._hastened_s = terms.settings.switch_s
+        switching.hasten(self._hastened_s)
         self._writer = self._doers("cabrank-writer", between=self._renew, every_s=terms.settings.renew_s, now=self._clock.monotonic)
         try:
             self._ledger = await _owned(self._writer, self.path, lambda: Ledger(self.path, self._clock, terms, self._rng))
@@ -144,6 +148,7 @@ class SqliteStore:
         reader, self._reader = self._reader, None
         ledger, self._ledger = self._ledger, None  # before it is closed: from here nothing renews it
         bell, self._bell = self._bell, None
+        hastened_s, self._hastened_s = self._hastened_s, None
         try:
             await _end(questions, reader)
             await _end(writer, ledger)
@@ -151,6 +156,8 @@ class SqliteStore:
             if bell is not None:
                 bell.ring(Arrival())  # what was given back is for others
                 bell.close()
+            if hastened_s is not None:
+                switching.relent(hastened_s)
 
     async def take_ids(self) -> int:
         """A block of ids."""
