@@ -47,6 +47,7 @@ from cabrank.policy import GiveUp, Limit, Retry, Snooze, TryAgain
 from cabrank.results import Mapped, Results, as_completed
 from cabrank.settings import Settings
 from cabrank.states import State
+from cabrank.timeline import Happened, Happening
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,8 @@ __all__ = [
     "Failure",
     "GiveUp",
     "Handler",
+    "Happened",
+    "Happening",
     "Intake",
     "IntakeClosed",
     "JobCancelled",

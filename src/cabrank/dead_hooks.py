@@ -14,7 +14,7 @@ from cabrank.dead import DeadJob, Hook
 from cabrank.errors import PayloadInvalid, StoreUnavailable
 from cabrank.events import logger
 from cabrank.handler import AnyHandler
-from cabrank.job import FailedRun, Lease, Settlement, text_id
+from cabrank.job import LOST, FailedRun, Lease, Settlement, text_id
 from cabrank.queue import WORKING_FOR
 from cabrank.root import Root, outlast
 from cabrank.states import DEATHS, Cause
@@ -51,7 +51,7 @@ class DeadHooks:
         """What the store did to a job that it found dead with its process for the last time."""
         crashes = lease.crashes + 1
         why = f"its process died {crashes} times under it"
-        settlement = Settlement(lease.job.id, lease.run, Cause.WORKER_LOST, reason="worker_lost", error=why, error_type="WorkerLost")
+        settlement = Settlement(lease.job.id, lease.run, Cause.WORKER_LOST, reason="worker_lost", error=why, error_type=LOST)
         return self.mark(settlement, lease, self._app.handlers.get(lease.job.handler))
 
     def settled(self, settlements: Sequence[Settlement]) -> None:

@@ -21,6 +21,7 @@ from cabrank.seats import note
 from cabrank.sheaf import RETURNED_NONE, Origin, Sheaf, Sheaves
 from cabrank.states import DEATHS, TRANSITIONS, UNFINISHED, Cause, State
 from cabrank.stores.contract import OVERFLOW, Inspector, JobRecord, Returned
+from cabrank.timeline import Happening, timeline_of
 from cabrank.unasked import Unasked
 
 R = TypeVar("R")
@@ -72,6 +73,15 @@ class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
             return None
         await self.owner.caught_up()
         return (await self.owner.record(self.number)).progress
+
+    async def timeline(self) -> Sequence[Happening]:
+        """What happened to the job, oldest first, as far as its store has recorded it; see `cabrank.timeline`.
+
+        Raises:
+            UnknownJob: it ended and is no longer kept.
+        """
+        await self.owner.caught_up()
+        return timeline_of(await self.owner.record(self.number))
 
     async def cancelling(self) -> bool:
         """Whether the job runs and was told to stop by a cancel.

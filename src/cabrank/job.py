@@ -20,6 +20,7 @@ LIMIT_KEY_LIMIT = 256  # characters of a limit's key: it names a customer or a h
 TAGS = 16  # of one job: they are read by people
 KEY_LIMIT = 256  # characters of an idempotency key: a UUID has 36, and every key is kept for a day
 FAILED_RUNS = 10  # failed runs of a job whose errors are kept: the first, which is often another than the rest, and the last
+LOST = "WorkerLost"  # the type of error of a run whose process died
 BARE = "callable"  # the handler name of jobs whose callable no app registered; they never leave the process
 LAST_PRIORITY = PRIORITIES[-1]
 DEFAULT_PRIORITY = 5  # 0 goes first, 9 last: room on both sides
@@ -105,12 +106,19 @@ class FailedRun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A run that raised, timed out, or whose process died: at which moment, with which error.
 
     `error_type` is the name of what was raised, `TimedOut`, or `WorkerLost` for a process that died; `error` a traceback or a sentence.
+    `started_at` is when it was leased, 0 if that was not kept.
     """
 
     run: int
     at: float
     error_type: str
     error: str
+    started_at: float = 0.0
+
+    @property
+    def crashed(self) -> bool:
+        """Whether its process died."""
+        return self.error_type == LOST
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -21,6 +21,7 @@ INNER = {
     "feed",
     "expect",  # of a handle: for maps
     "learn",
+    "origin",
     "owner",
     "fail",
 }

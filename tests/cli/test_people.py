@@ -108,6 +108,10 @@ async def test_dead_jobs_are_listed_retried_and_purged(tmp_path: Path, url: str)
     assert [job["id"] for job in after.lines()] == [third]
     shown = await cabrank_command(tmp_path, "jobs", "show", first)
     assert "ValueError: one" in shown.out
+    assert [what for what in ("submitted", "run 1 began", "run 1 failed: ValueError", "dead: failed") if what not in shown.out] == []
+    told = (await cabrank_command(tmp_path, "jobs", "show", first, "--json")).lines()[0]["timeline"]
+    assert isinstance(told, list)
+    assert [one["what"] for one in told] == ["submitted", "began", "failed", "became"]
     retried = await cabrank_command(tmp_path, "jobs", "retry", first)
     assert f"job {first} of fail waits again" in retried.out
     again = await cabrank_command(tmp_path, "jobs", "retry", first)

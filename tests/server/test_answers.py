@@ -198,6 +198,7 @@ async def test_a_job_can_be_looked_up_while_it_runs_and_afterwards() -> None:
         running = (await served.ask(get(f"/jobs/{id}"))).json()
         moments = [running.pop(name) for name in ("created_at", "started_at", "changed_at")]
         assert moments == sorted(moments)
+        assert [(one["what"], one["at"]) for one in running.pop("timeline")] == [("submitted", moments[0]), ("began", moments[1])]
         assert running == {"id": id, "handler": "hold", "queue": "async", "state": "running", "run": 1}
         go.set()
         await served.dispatcher.join()

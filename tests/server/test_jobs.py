@@ -88,6 +88,16 @@ async def test_a_job_that_failed_is_an_outcome_too(held: Held) -> None:
     answer = (await held.served.ask(get(f"/jobs/{id}?wait_s=60"))).json()
     assert answer["state"] == "dead"
     assert "ValueError: bad" in answer["error"]
+    told = [(one["what"], one.get("state"), one.get("run"), one.get("error_type"), one.get("reason")) for one in answer["timeline"]]
+    assert told == [
+        ("submitted", "waiting", None, None, None),
+        ("began", "running", 1, None, None),
+        ("failed", None, 1, "ValueError", None),
+        ("became", "dead", None, None, "failed"),
+    ]
+    assert answer["created_at"] <= answer["timeline"][1]["at"] <= answer["timeline"][2]["at"] == answer["timeline"][3]["at"]
+    [listed] = (await held.served.ask(get("/jobs?state=dead"))).json()["jobs"]
+    assert "timeline" not in listed
 
 
 async def test_who_waits_for_a_job_that_has_ended_does_not_wait(held: Held) -> None:

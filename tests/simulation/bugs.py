@@ -146,9 +146,9 @@ def _slot_not_freed() -> AbstractContextManager[object]:
     """A limited job that is tried again goes on counting as one that runs."""
     ended, put_back = Lines.ended, Ledger._put_back
 
-    def put_back_as_running(self: Ledger, run: Run, settlement: Settlement) -> None:
+    def put_back_as_running(self: Ledger, run: Run, settlement: Settlement, now: float) -> None:
         with patch.object(Lines, "ended", _ignore if settlement.cause is Cause.RETRIED else ended):
-            put_back(self, run, settlement)
+            put_back(self, run, settlement, now)
 
     return patch.object(Ledger, "_put_back", put_back_as_running)
 

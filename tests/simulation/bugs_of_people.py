@@ -66,9 +66,9 @@ def _overlooked() -> AbstractContextManager[object]:
 def _cancelled_and_retried() -> AbstractContextManager[object]:
     """A run that fails after its job was cancelled is tried again."""
 
-    def put_back_anyhow(self: Ledger, run: Run, settlement: Settlement) -> None:
-        self.cancelling.discard(run.lease.job.id)
-        self._put_back(run, settlement)
+    def put_back_anyhow(self: Ledger, run: Run, settlement: Settlement, now: float) -> None:
+        self.cancelling.pop(run.lease.job.id, None)
+        self._put_back(run, settlement, now)
 
     return patch.object(Ledger, "_return", put_back_anyhow)
 

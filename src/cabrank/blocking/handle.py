@@ -10,6 +10,7 @@ from cabrank.built import Built
 from cabrank.job import Progress
 from cabrank.loopthread import LoopThread
 from cabrank.states import State
+from cabrank.timeline import Happening
 
 R = TypeVar("R")
 
@@ -54,6 +55,10 @@ class JobHandle(Generic[R]):
     def progress(self) -> Progress | None:
         """How far the job's run is, as its handler said it; None if it said nothing, or does not run."""
         return self._thread.run(self._handle.progress)
+
+    def timeline(self) -> Sequence[Happening]:
+        """See `cabrank.JobHandle.timeline`."""
+        return self._thread.run(self._handle.timeline)
 
     def cancelling(self) -> bool:
         """Whether the job runs and was told to stop by a cancel.

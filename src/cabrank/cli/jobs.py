@@ -18,14 +18,16 @@ from cabrank.cli.options import Config, Handler, Ids, IdsOrFilter, Json, Queue, 
 from cabrank.clock import SystemClock
 from cabrank.errors import SettingError
 from cabrank.job import number_of, text_id
-from cabrank.server.views import job_view
+from cabrank.server.views import job_view, whole_view
 from cabrank.states import TRANSITIONS, Cause, State
 from cabrank.stores.contract import InspectedStore, JobFilter, JobRecord
+from cabrank.timeline import Happened, timeline_of
 
 StateName = Literal["waiting", "running", "done", "dead", "cancelled", "expired", "held"]
 Deed = Callable[[int], Awaitable[bool]]
 Change = Callable[[JobFilter], AsyncIterator[tuple[int, int]]]
 """Changes the jobs that a filter lets through, page by page: how many of how many."""
+TOLD_APART = {"progress", "failed_runs"}  # of a job's view, where it is shown to people
 CANCELLED = "is cancelled, or asked to stop if it runs"
 
 jobs = App(name="jobs", help="Look at jobs, and retry, cancel or purge them: one by its id, or many by a filter.")
@@ -92,9 +94,9 @@ async def show(*ids: Ids, store: Store = None, config: Config = None, json: Json
         for id in ids:
             record = await found(opened, id)
             if json:
-                print(line(job_view(record, opened.prefix)))
+                print(line(whole_view(record, opened.prefix)))
             else:
-                Console().print(_portrait(record, opened.prefix))
+                Console().print(_portrait(record, opened.prefix), _timeline(record))
 
 
 @jobs.command
@@ -285,9 +287,21 @@ def _when(record: JobRecord) -> str:
 def _portrait(record: JobRecord, prefix: str) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in msgspec.to_builtins(job_view(record, prefix)).items():
-        if value not in (None, "", [], 0) and name != "progress":
+        if value not in (None, "", [], 0) and name not in TOLD_APART:
             table.add_row(name, Text(moment(value) if name.endswith("_at") else str(value)))
     if record.progress is not None:
         note = f" {record.progress.note}" if record.progress.note else ""
         table.add_row("progress", Text(f"{record.progress.fraction:.0%}{note}, {span(SystemClock.now() - record.progress.at)} ago"))
+    return table
+
+
+def _timeline(record: JobRecord) -> Table:
+    """Each moment that is kept, and what happened then; of a run that failed the end of its error."""
+    errors = {one.run: first_line(one.error) for one in record.failed_runs}
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("when", "what happened", "error"):
+        table.add_column(name, overflow="fold")
+    for one in timeline_of(record):
+        failed = one.what in {Happened.FAILED, Happened.CRASHED}
+        table.add_row(moment(one.at), Text(str(one)), Text(errors.get(one.run, "") if failed else ""))
     return table

@@ -15,7 +15,7 @@ from cabrank.server.parameters import Listing, Look, Nothing, parameters_of
 from cabrank.server.posting import check_origin
 from cabrank.server.problems import AlreadyEnded
 from cabrank.server.responses import json_response
-from cabrank.server.views import JobsView, JobView, job_view
+from cabrank.server.views import JobsView, JobView, job_view, whole_view
 from cabrank.states import UNFINISHED
 from cabrank.stores.contract import JobFilter
 
@@ -62,7 +62,7 @@ class JobDesk:
 
     async def _view(self, number: int) -> JobView:
         await self._handles.caught_up()
-        return job_view(await self._handles.record(number), self._handles.prefix)
+        return whole_view(await self._handles.record(number), self._handles.prefix)
 
     async def _settled(self, number: int, wait_s: float) -> None:
         try:

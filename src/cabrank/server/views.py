@@ -11,6 +11,7 @@ from cabrank.job import text_id
 from cabrank.server.problems import Problem
 from cabrank.states import State
 from cabrank.stores.contract import JobRecord
+from cabrank.timeline import Happening, timeline_of
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,8 +100,8 @@ class ProgressView(msgspec.Struct, frozen=True):
 class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`GET /jobs/{id}`. Null is what is not known of a finished job any more; what says nothing is left out.
 
-    `cancelling`: it runs, and was told to stop. `failed_runs` are the first and the last of those that failed; they and `progress` are
-    not in lists.
+    `cancelling`: it runs, and was told to stop. `failed_runs` are the first and the last of those that failed, `timeline` is all that is
+    recorded with its moments, in its order; they and `progress` are not in lists.
     """
 
     id: str
@@ -118,6 +119,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
     error: str = ""
     failed_runs: Sequence[FailedRunView] = ()
+    timeline: Sequence[Happening] = ()
     progress: ProgressView | msgspec.UnsetType = msgspec.UNSET
     cancelling: bool = False
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -158,8 +160,13 @@ class QueuesView(msgspec.Struct, frozen=True):
     queues: list[QueueView]
 
 
+def whole_view(record: JobRecord, prefix: str) -> JobView:
+    """What is said of a job where it is asked for by itself."""
+    return msgspec.structs.replace(job_view(record, prefix), timeline=timeline_of(record))
+
+
 def job_view(record: JobRecord, prefix: str) -> JobView:
-    """What is said of a job."""
+    """What is said of a job in a list."""
     how_far = record.progress
     return JobView(
         id=text_id(prefix, record.id),

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from cabrank.block import Block, Leases, granted
 from cabrank.condition import Condition
@@ -27,7 +28,7 @@ UNIQUE_OVER_DEFAULT = {
     Conflict.REPLACE: (State.WAITING,),
 }
 FINISHED_ERROR = 1_000  # characters of each error that are kept of a job that returned in the end: its last line, and where
-FINISHED_ERRORS = 1 << 20  # characters of them that one turn keeps
+FINISHED_ERRORS = 1 << 20  # characters of them that are kept of jobs that return together; beyond that no text is
 BROWSED = 100  # jobs of a page where nothing else is said: a screen or two
 REOPENED = 1_000  # jobs that one transaction reopens where nothing else is said: some 10 ms
 ID_BLOCK = 1 << 20  # ids that a process takes at once: one transaction a million jobs
@@ -326,15 +327,22 @@ class Store(Protocol):
         ...
 
 
+def as_finished(failed: Mapping[int, Sequence[FailedRun]]) -> Mapping[int, Sequence[FailedRun]]:
+    """The failed runs of jobs that return together, by their ids, as they are kept: see `FINISHED_ERROR` and `FINISHED_ERRORS`."""
+    size = sum(min(len(one.error), FINISHED_ERROR) for runs in failed.values() for one in runs)
+    most = FINISHED_ERROR if size <= FINISHED_ERRORS else 0
+    return {id: [replace(one, error=one.error[max(0, len(one.error) - most) :]) for one in runs] for id, runs in failed.items()}
+
+
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the store says about one job.
 
     `created_at` is the moment when it was stored, `started_at` when its last run was leased, `changed_at` that of its last change of
     state: each where the store keeps it, else 0; of a finished job it keeps the last. `error` is why it is where it is, else the last
     error that it ended a run with. `failed_runs` are those whose errors are kept, see `FAILED_RUNS`, oldest first; for a job that
-    returned in the end they are cut to `FINISHED_ERROR` characters. `progress` is that of the run that runs now. `result` is JSON;
+    returned in the end see `as_finished`. `progress` is that of the run that runs now. `result` is JSON;
     `value` is the result itself where it never left the process. These last four are left
-    out of a `Page`. `cancelling`: it runs, and its holder was or will be told to stop it.
+    out of a `Page`. `cancel_asked_at` is when somebody cancelled it while it runs, None if nobody did.
     """
 
     id: int
@@ -356,7 +364,12 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress | None = None
     result: bytes | None = None
     value: object = None
-    cancelling: bool = False
+    cancel_asked_at: float | None = None
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether it runs, and its holder was or will be told to stop it."""
+        return self.cancel_asked_at is not None
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):

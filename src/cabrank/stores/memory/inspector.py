@@ -93,7 +93,7 @@ def cancel(ledger: Ledger, id: int) -> bool:
     if shelved is not None and (shelved.state, Cause.CANCELLED) in TRANSITIONS:
         ledger.shelved[id] = Shelved(shelved.job, State.CANCELLED, ledger.clock.now())
     elif shelved is None and ledger.running(id) is not None:
-        ledger.cancelling.add(id)
+        ledger.cancelling.setdefault(id, ledger.clock.now())
     elif not ledger.cancel_waiting(id):
         return False
     ledger.tell(0)
@@ -190,5 +190,5 @@ def _running(ledger: Ledger, run: Run) -> JobRecord:
         error=run.failed[-1].error if run.failed else "",
         failed_runs=run.failed,
         progress=ledger.progress.get(job.id),
-        cancelling=job.id in ledger.cancelling,
+        cancel_asked_at=ledger.cancelling.get(job.id),
     )

@@ -12,8 +12,10 @@ import msgspec
 from cabrank.block import Block
 from cabrank.job import FailedRun, Settlement
 from cabrank.states import State
-from cabrank.stores.contract import FINISHED_ERROR, JobRecord, Terms
+from cabrank.stores.contract import JobRecord, Terms, as_finished
 from cabrank.stores.memory.rows import Run
+
+NO_ERRORS: Mapping[int, Sequence[FailedRun]] = {}
 
 
 class _Entry(msgspec.Struct):
@@ -23,7 +25,8 @@ class _Entry(msgspec.Struct):
     queue: str
     ids: array[int]
     results: dict[int, Settlement]
-    failed: dict[int, tuple[FailedRun, ...]]
+    failed: dict[int, tuple[int, Sequence[FailedRun]]]
+    """Of jobs of which runs failed: the number of the last one, and those."""
     size: int
     in_order: bool = False
 
@@ -54,9 +57,11 @@ class Kept:
         for (handler, queue), numbers, its in _by_handler(ids, held):
             keep_s = terms.keep_done_s.get(handler, terms.settings.keep_done_s)
             own = {id: results[id] for id in numbers if id in results} if results else {}
-            failed = {one.lease.job.id: _cut(one.failed) for one in its if isinstance(one, Run) and one.failed}
+            runs = {one.lease.job.id: one for one in its if isinstance(one, Run) and one.failed}
+            errors = as_finished({id: run.failed for id, run in runs.items()}) if runs else NO_ERRORS
+            failed = {id: (runs[id].lease.run, its_errors) for id, its_errors in errors.items()}
             size = sum(len(s.result) for s in own.values() if s.result is not None)
-            size += sum(len(run.error) for runs in failed.values() for run in runs)
+            size += sum(len(one.error) for its_errors in errors.values() for one in its_errors)
             self._entries.append(_Entry(now, now + keep_s, handler, queue, array("q", numbers), own, failed, size))
             self._jobs += len(numbers)
             self._bytes += size
@@ -81,14 +86,14 @@ class Kept:
         entry = next((entry for entry in reversed(self._entries) if entry.until >= now and entry.has(id)), None)
         if entry is None:
             return None
-        settlement, failed = entry.results.get(id), entry.failed.get(id, ())
-        crashes = sum(run.error_type == "WorkerLost" for run in failed)
+        settlement, (run, failed) = entry.results.get(id), entry.failed.get(id, (0, ()))
+        crashes = sum(one.crashed for one in failed)
         return JobRecord(
             id=id,
             handler=entry.handler,
             queue=entry.queue,
             state=State.DONE,
-            run=0 if settlement is None else settlement.run,
+            run=run if settlement is None else settlement.run,
             failures=len(failed) - crashes,
             crashes=crashes,
             changed_at=entry.at,
@@ -134,7 +139,3 @@ def _end_of(block: Block, held: Sequence[Run | Block], start: int) -> int:
         high = low + 1
     part = held[start:high]
     return high if part.count(block) == len(part) else start
-
-
-def _cut(failed: Sequence[FailedRun]) -> tuple[FailedRun, ...]:
-    return tuple(FailedRun(run.run, run.at, run.error_type, run.error[-FINISHED_ERROR:]) for run in failed)

@@ -62,8 +62,8 @@ class Ledger:
         self.holders: dict[int, Holder] = {}
         self.watchers: list[Callable[[int], None]] = []
         self.kept: Kept | None = None
-        self.cancelling: set[int] = set()
-        """Running jobs that somebody cancelled; their holders are told with their next turns."""
+        self.cancelling: dict[int, float] = {}
+        """Running jobs that somebody cancelled, and when; their holders are told with their next turns."""
         self.paused: set[str] = set()
         """Queues that somebody paused."""
         self.stale = 0
@@ -91,7 +91,7 @@ class Ledger:
         left = self.holders.pop(holder, None)
         if left is not None:
             for run in runs_of(holder, left):
-                self._return(run, Settlement(run.lease.job.id, run.lease.run, Cause.RELEASED))
+                self._return(run, Settlement(run.lease.job.id, run.lease.run, Cause.RELEASED), self.clock.now())
             self.tell(holder)
 
     def take_back_expired(self, terms: Terms) -> list[Lease]:
@@ -222,21 +222,20 @@ class Ledger:
             known = list(zip(ids, ended, strict=True))
             done, lost = [id for id, was in known if was is not None], [id for id, was in known if was is None]
             ended = [was for was in ended if was is not None]
-        if self.cancelling:
-            self.cancelling.difference_update(done)
-        if self.progress:
+        if self.cancelling or self.progress:
             for id in done:
+                self.cancelling.pop(id, None)
                 self.progress.pop(id, None)
         if self.limited:
             self.limited.ended(done)
         return done, ended, lost
 
-    def settle(self, holder: int, settlement: Settlement) -> bool:
+    def settle(self, holder: int, settlement: Settlement, now: float) -> bool:
         """Record what became of a run that did not return. False: it was not the job's running one any more; nothing is changed."""
         held = self.holders[holder].runs.get(settlement.run, {}).pop(settlement.id, None)
         if held is None:
             return False
-        self._become(run_of(settlement.id, held, holder), settlement)
+        self._become(run_of(settlement.id, held, holder), settlement, now)
         return True
 
     def told(self, progress: Sequence[Progress]) -> None:
@@ -324,22 +323,21 @@ class Ledger:
         self.history.pop(id, None)
         self.created.pop(id, None)
 
-    def _become(self, run: Run, settlement: Settlement) -> None:
+    def _become(self, run: Run, settlement: Settlement, now: float) -> None:
         state = after(State.RUNNING, settlement.cause)
         if state is State.WAITING:
-            self._return(run, settlement)
+            self._return(run, settlement, now)
         else:
-            self._shelve(run, state, settlement)
+            self._shelve(run, state, settlement, now)
 
-    def _return(self, run: Run, settlement: Settlement) -> None:
+    def _return(self, run: Run, settlement: Settlement, now: float) -> None:
         """Let a job wait again, unless somebody cancelled it while it ran."""
         if run.lease.job.id in self.cancelling:
-            self._shelve(run, State.CANCELLED, settlement)
+            self._shelve(run, State.CANCELLED, settlement, now)
         else:
-            self._put_back(run, settlement)
+            self._put_back(run, settlement, now)
 
-    def _put_back(self, run: Run, settlement: Settlement) -> None:
-        now = self.clock.now()
+    def _put_back(self, run: Run, settlement: Settlement, now: float) -> None:
         job = msgspec.structs.replace(run.lease.job, due_at=now + settlement.after_s)
         self._end(run, settlement, now)
         self._wait(job, now + settlement.after_s, now)
@@ -350,10 +348,9 @@ class Ledger:
         line.add(1, len(job.payload))
         self._stand(job, ready_at, now)
 
-    def _shelve(self, run: Run, state: State, settlement: Settlement) -> None:
-        now = self.clock.now()
+    def _shelve(self, run: Run, state: State, settlement: Settlement, now: float) -> None:
         self.shelved[run.lease.job.id] = Shelved(run.lease.job, state, now)
-        self.cancelling.discard(run.lease.job.id)
+        self.cancelling.pop(run.lease.job.id, None)
         self._end(run, settlement, now)
 
     def _end(self, run: Run, settlement: Settlement, now: float) -> None:
@@ -367,7 +364,7 @@ class Ledger:
     def _crash(self, run: Run, terms: Terms) -> bool:
         """Whether its job is dead because of that."""
         settlement = crashed(run, terms, cancelling=run.lease.job.id in self.cancelling)
-        self._become(run, settlement)
+        self._become(run, settlement, self.clock.now())
         return settlement.cause is Cause.WORKER_LOST
 
     def _state_of(self, id: int) -> State | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from cabrank.block import Block
-from cabrank.job import FailedRun, Job, Lease, Settlement, failures_kept
+from cabrank.job import LOST, FailedRun, Job, Lease, Settlement, failures_kept
 from cabrank.states import CRASHES, FAILURES, Cause, State
 from cabrank.stores.contract import Terms
 
@@ -89,7 +89,7 @@ def ended(run: Run, settlement: Settlement, now: float) -> History:
     lease, failed, crash = run.lease, settlement.cause in FAILURES, settlement.cause in CRASHES
     runs = run.failed
     if failed or crash:
-        runs = failures_kept((*runs, FailedRun(lease.run, now, settlement.error_type, settlement.error)))
+        runs = failures_kept((*runs, FailedRun(lease.run, now, settlement.error_type, settlement.error, run.started_at)))
     return History(
         lease.run,
         lease.failures + failed,
@@ -109,4 +109,4 @@ def crashed(run: Run, terms: Terms, *, cancelling: bool) -> Settlement:
     cause, reason, error = Cause.CRASHED, "", "the process that ran it died"
     if not cancelling and lease.crashes + 1 >= most:
         cause, reason, error = Cause.WORKER_LOST, "worker_lost", f"its process died {lease.crashes + 1} times under it"
-    return Settlement(lease.job.id, lease.run, cause, reason=reason, error=error, error_type="WorkerLost")
+    return Settlement(lease.job.id, lease.run, cause, reason=reason, error=error, error_type=LOST)

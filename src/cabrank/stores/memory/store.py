@@ -230,7 +230,7 @@ class MemoryStore(Inspected):
                     lost.append(fence)
                 continue
             was_cancelled = settlement.id in ledger.cancelling and after(State.RUNNING, settlement.cause) is State.WAITING
-            if not ledger.settle(holder, settlement):
+            if not ledger.settle(holder, settlement, self._now):
                 lost.append(fence)
             elif was_cancelled:
                 cancelled.append(fence)

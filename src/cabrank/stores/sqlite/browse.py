@@ -95,7 +95,7 @@ def record_of(
     tags: str,
     reason: str,
     error: str,
-    cancelling: int,
+    cancel_asked_at: float | None,
     failed_runs: str = "[]",
     progress: str | None = None,
 ) -> JobRecord:
@@ -116,7 +116,7 @@ def record_of(
         tags=msgspec.json.decode(tags, type=tuple[str, ...]),
         reason=reason,
         error=error,
-        cancelling=bool(cancelling),
+        cancel_asked_at=cancel_asked_at,
         failed_runs=msgspec.json.decode(failed_runs, type=tuple[FailedRun, ...]),
         progress=None if progress is None else msgspec.json.decode(progress, type=Progress),
     )

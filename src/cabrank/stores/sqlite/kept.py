@@ -14,7 +14,7 @@ import msgspec
 from cabrank.job import FailedRun, Settlement
 from cabrank.settings import Settings
 from cabrank.states import State
-from cabrank.stores.contract import FINISHED_ERRORS, JobRecord, Returned
+from cabrank.stores.contract import JobRecord, Returned, as_finished
 from cabrank.stores.sqlite import packed, past
 from cabrank.stores.sqlite import past_statements as sql
 
@@ -103,7 +103,7 @@ def _record(id: int, at: float, handler: str, queue: str, kept: _Result | None) 
     record = JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=0 if kept is None else kept.run, changed_at=at)
     if kept is None:
         return record
-    failures = sum(one.error_type != "WorkerLost" for one in kept.failed)
+    failures = sum(not one.crashed for one in kept.failed)
     return msgspec.structs.replace(
         record,
         failures=failures,
@@ -113,16 +113,14 @@ def _record(id: int, at: float, handler: str, queue: str, kept: _Result | None) 
     )
 
 
-def _failed_runs(connection: apsw.Connection, settlements: Sequence[Settlement], returned: Returned) -> Mapping[int, list[FailedRun]]:
+def _failed_runs(connection: apsw.Connection, settlements: Sequence[Settlement], returned: Returned) -> Mapping[int, Sequence[FailedRun]]:
     again = [s.id for s in settlements if s.run > 1] + [id for run, its in returned.items() if run > 1 for id in its]
     if not again:
         return {}
-    failed = past.failed_runs(connection, again)
-    size = sum(len(one.error) for runs in failed.values() for one in runs)
-    return failed if size <= FINISHED_ERRORS else {}
+    return as_finished(past.failed_runs(connection, again))
 
 
-def _entry(id: int, run: int, result: bytes | None, failed: Mapping[int, list[FailedRun]]) -> list[object]:
+def _entry(id: int, run: int, result: bytes | None, failed: Mapping[int, Sequence[FailedRun]]) -> list[object]:
     its = failed.get(id) if failed else None
     entry: list[object] = [id, run, msgspec.Raw(b"null" if result is None else result)]
     return [*entry, its, result is not None] if its else entry

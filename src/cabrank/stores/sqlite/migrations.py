@@ -99,6 +99,11 @@ insert into failure (job, run, at, error_type, error)
 update note set error = '' where id in (select id from job where phase <> 6);
 """
 
+_TIMELINE = """
+alter table failure add column started_at real not null default 0;
+alter table cancelling add column at real not null default 0;
+"""
+
 STEPS = (
     Step(1, _FIRST),
     Step(2, _LIMITS),
@@ -106,6 +111,7 @@ STEPS = (
     Step(4, "alter table queue add column paused integer not null default 0"),
     Step(5, _SCHEDULES),
     Step(6, _PAST),
+    Step(7, _TIMELINE),
 )
 VERSION = STEPS[-1].version
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cabrank.job import FAILED_RUNS
+from cabrank.job import FAILED_RUNS, LOST
 from cabrank.stores.contract import FINISHED_ERROR
 from cabrank.stores.sqlite.schema import Phase
 
@@ -12,13 +12,14 @@ RUNNING, DEAD, HELD = int(Phase.RUNNING), int(Phase.DEAD), int(Phase.HELD)
 
 # (now, [[id, run, error type, error], …] as JSON)
 FAIL = """
-insert into failure (job, run, at, error_type, error)
-select value ->> 0, value ->> 1, ?1, value ->> 2, value ->> 3 from json_each(?2)
+insert into failure (job, run, at, error_type, error, started_at)
+select value ->> 0, value ->> 1, ?1, value ->> 2, value ->> 3, coalesce(job.started_at, 0)
+from json_each(?2) left join job on job.id = value ->> 0
 """
 # (now, holder)
 CRASH = f"""
-insert into failure (job, run, at, error_type, error)
-select id, run, ?1, 'WorkerLost', 'the process that ran it died' from job where phase = {RUNNING} and holder = ?2
+insert into failure (job, run, at, error_type, error, started_at)
+select id, run, ?1, '{LOST}', 'the process that ran it died', started_at from job where phase = {RUNNING} and holder = ?2
 """
 _TRIM = f"""
 delete from failure where id in (
@@ -31,10 +32,10 @@ delete from failure where id in (
 """
 TRIM = _TRIM.format(those="select value from carray(?)")
 TRIM_CRASHED = _TRIM.format(those=f"select id from job where phase = {RUNNING} and holder = ? and run > {FAILED_RUNS}")
-# → [[job, [[run, moment, error type, the end of the error], …]], …]
+# → [[job, [[run, moment, error type, the end of the error, when it started], …]], …]
 FAILED_RUNS_OF = f"""
 select json_group_array(json_array(job, json(runs))) from (
-    select job, json_group_array(json_array(run, at, error_type, substr(error, -{FINISHED_ERROR})) order by run) as runs
+    select job, json_group_array(json_array(run, at, error_type, substr(error, -{FINISHED_ERROR}), started_at) order by run) as runs
     from failure where job in carray(?) group by job
 )
 """

@@ -32,7 +32,7 @@ class Change:
         if self._connection.changes():
             self._connection.execute(sql.NOTE, (id, self._now))
             return True
-        self._connection.execute(sql.CANCEL_RUNNING, (id,))
+        self._connection.execute(sql.CANCEL_RUNNING, (id, self._now))
         return bool(self._connection.execute(sql.IS_RUNNING, (id,)).get)
 
     def reopen(self, id: int) -> bool:

@@ -65,7 +65,7 @@ select json_group_array(json_array(handler, unique_key, id, phase, queue, size))
 )
 """
 # (id, due, now)
-DEBOUNCE = f"update job set phase = iif(?2 > ?3, {LATER}, {GETS_READY}), due_at = ?2, changed_at = ?3 where id = ?1"
+DEBOUNCE = f"update job set phase = iif(?2 > ?3, {LATER}, {GETS_READY}), due_at = ?2 where id = ?1"
 NOTE_WHY = "insert or replace into note (id, at, reason, error) values (?, ?, ?, '')"
 
 # ------------------------------------------------------------------------------------------------------------------ claims
@@ -211,7 +211,7 @@ update queue set waiting = waiting - 1, waiting_bytes = waiting_bytes - length(j
 from job where job.id = ? and job.queue = queue.id and job.phase in ({READY}, {LATER}, {IN_LINE})
 """
 CANCEL_WAITING = f"update job set phase = {CANCELLED} where id = ? and phase in ({READY}, {LATER}, {IN_LINE}, {HELD})"
-CANCEL_RUNNING = f"insert or ignore into cancelling select id from job where id = ? and phase = {RUNNING}"
+CANCEL_RUNNING = f"insert or ignore into cancelling (id, at) select id, ?2 from job where id = ?1 and phase = {RUNNING}"
 IS_RUNNING = f"select count(*) from job where id = ? and phase = {RUNNING}"
 NOTE = "insert or replace into note (id, at, reason, error) values (?, ?, '', '')"
 COUNT_IN = f"""
@@ -232,11 +232,12 @@ select job.id, handler.name, queue.name, phase, run, failures, crashes, priority
        created_at, started_at, max(created_at, started_at, changed_at, coalesce(note.at, 0)),
        coalesce(tags, '[]'), coalesce(note.reason, ''),
        coalesce(nullif(note.error, ''), (select error from failure where failure.job = job.id order by run desc limit 1), ''),
-       exists(select 1 from cancelling where cancelling.id = job.id)
+       (select at from cancelling where cancelling.id = job.id)
 """
 KNOWN = "cross join handler on handler.id = job.handler cross join queue on queue.id = job.queue left join note on note.id = job.id"
 FIND = f"""
-{RECORD}, (select json_group_array(json_array(run, at, error_type, error) order by run) from failure where failure.job = job.id),
+{RECORD},
+    (select json_group_array(json_array(run, at, error_type, error, started_at) order by run) from failure where failure.job = job.id),
     (select json_array(id, run, at, fraction, note) from progress where progress.id = job.id and progress.run = job.run)
 from job {KNOWN} where job.id in carray(?)
 """

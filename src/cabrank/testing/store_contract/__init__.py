@@ -27,6 +27,7 @@ from cabrank.testing.store_contract.people import PeopleContract
 from cabrank.testing.store_contract.settlements import SettlementContract
 from cabrank.testing.store_contract.suspects import SuspectContract
 from cabrank.testing.store_contract.ticks import TickContract
+from cabrank.testing.store_contract.timeline import TimelineContract
 from cabrank.testing.store_contract.turns import TurnContract
 from cabrank.testing.store_contract.unique import UniqueContract
 
@@ -46,6 +47,7 @@ class StoreContract(
     UniqueContract,
     PauseContract,
     PastContract,
+    TimelineContract,
     OverflowContract,
     TickContract,
     AgingContract,

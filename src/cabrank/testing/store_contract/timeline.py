@@ -1,0 +1,165 @@
+# ruff: noqa: S101 -- tests are named as facts, their numbers are examples, and they assert
+"""What happened to a job is the same list in every store, whatever became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from cabrank.job import FAILED_RUNS, Lease, Settlement
+from cabrank.states import Cause, State
+from cabrank.stores.contract import FINISHED_ERROR, FINISHED_ERRORS
+from cabrank.testing.clock import FakeClock
+from cabrank.testing.store_contract.holding import SWEPT_S
+from cabrank.testing.store_contract.opened import Opened, OpenedContract
+from cabrank.timeline import Happened, Happening, timeline_of
+
+BEGAN, FAILED, BECAME = Happened.BEGAN, Happened.FAILED, Happened.BECAME
+
+
+class TimelineContract(OpenedContract):
+    """Each change that a store records, with its moment, in its order."""
+
+    async def test_a_job_that_waits_has_been_submitted(self, one: Opened, clock: FakeClock) -> None:
+        at = clock.now()
+        await one.submit(job := one.job())
+        assert await _timeline(one, job.id) == [Happening(at=at, what=Happened.SUBMITTED, state=State.WAITING)]
+
+    async def test_when_a_job_is_due_is_said_if_that_is_later(self, one: Opened, clock: FakeClock) -> None:
+        due_at = clock.now() + 7
+        await one.submit(job := one.job(due_at=due_at))
+        assert (await _timeline(one, job.id))[1:] == [Happening(at=due_at, what=Happened.DUE)]
+        await clock.advance(9)
+        await one.claim()
+        assert (await _timeline(one, job.id))[1:] == [
+            Happening(at=due_at, what=Happened.DUE),
+            Happening(at=clock.now(), what=BEGAN, state=State.RUNNING, run=1),
+        ]
+
+    async def test_each_failed_run_is_said_with_its_begin_and_its_end(self, one: Opened, clock: FakeClock) -> None:
+        submitted_at = clock.now()
+        [lease] = await one.run(one.job())
+        await clock.advance(2)
+        failed_at = clock.now()
+        await _fail(one, lease, "ValueError", after_s=5)
+        waits = [Happening(at=failed_at, what=BECAME, state=State.WAITING), Happening(at=failed_at + 5, what=Happened.DUE)]
+        assert (await _timeline(one, lease.job.id))[3:] == waits
+        await clock.advance(6)
+        began_at = clock.now()
+        [lease] = await one.claim()
+        await clock.advance(1)
+        await _fail(one, lease, "KeyError", cause=Cause.GAVE_UP, reason="failed")
+        assert await _timeline(one, lease.job.id) == [
+            Happening(at=submitted_at, what=Happened.SUBMITTED, state=State.WAITING),
+            Happening(at=submitted_at, what=BEGAN, state=State.RUNNING, run=1),
+            Happening(at=failed_at, what=FAILED, run=1, error_type="ValueError"),
+            Happening(at=failed_at + 5, what=Happened.DUE),
+            Happening(at=began_at, what=BEGAN, state=State.RUNNING, run=2),
+            Happening(at=clock.now(), what=FAILED, run=2, error_type="KeyError"),
+            Happening(at=clock.now(), what=BECAME, state=State.DEAD, reason="failed"),
+        ]
+
+    async def test_a_job_that_returned_keeps_what_failed_before(self, one: Opened, clock: FakeClock) -> None:
+        for cause in (Cause.RETRIED, Cause.SNOOZED):
+            leases = await one.run(one.job()) if cause is Cause.RETRIED else await one.claim()
+            await one.turn(settlements=[Settlement(leases[0].job.id, leases[0].run, cause, error_type="ValueError")])
+        at = clock.now()
+        await clock.advance(3)
+        [lease] = await one.claim()
+        await one.settle([lease], Cause.RETURNED)
+        assert await _timeline(one, lease.job.id) == [
+            Happening(at=at, what=BEGAN, state=State.RUNNING, run=1),
+            Happening(at=at, what=FAILED, run=1, error_type="ValueError"),
+            Happening(what=Happened.LEFT_OUT, run=2, runs=1),
+            Happening(at=clock.now(), what=BECAME, state=State.DONE, run=3),
+        ]
+
+    async def test_a_job_of_which_no_run_failed_was_done_at_a_moment(self, one: Opened, clock: FakeClock) -> None:
+        leases = await one.run(one.job(), one.job())
+        await clock.advance(3)
+        await one.settle(leases, Cause.RETURNED)
+        [done] = await _timeline(one, leases[0].job.id)
+        assert (done.at, done.what, done.state) == (clock.now(), BECAME, State.DONE)
+
+    async def test_runs_of_which_nothing_is_kept_are_counted(self, one: Opened) -> None:
+        await one.submit(job := one.job())
+        for _ in range(FAILED_RUNS + 3):
+            [lease] = await one.claim()
+            await _fail(one, lease, "ValueError")
+        for _ in range(2):
+            [lease] = await one.claim()
+            await one.settle([lease], Cause.RELEASED)
+        shown = [(one.what, one.run, one.runs) for one in await _timeline(one, job.id) if one.what is not FAILED]
+        assert shown == [
+            (Happened.SUBMITTED, 0, 0),
+            (BEGAN, 1, 0),
+            (Happened.LEFT_OUT, 2, 3),
+            *((BEGAN, run, 0) for run in range(5, FAILED_RUNS + 4)),
+            (Happened.LEFT_OUT, FAILED_RUNS + 4, 1),
+            (BEGAN, FAILED_RUNS + 5, 0),
+            (BECAME, 0, 0),
+        ]
+
+    async def test_a_lost_holder_is_said(self, one: Opened, other: Opened, clock: FakeClock) -> None:
+        at = clock.now()
+        [lease] = await other.run(other.job())
+        await other.kill()
+        await clock.advance(SWEPT_S)
+        await one.turn()
+        assert (await _timeline(one, lease.job.id))[1:] == [
+            Happening(at=at, what=BEGAN, state=State.RUNNING, run=1),
+            Happening(at=clock.now(), what=Happened.CRASHED, run=1, error_type="WorkerLost"),
+            Happening(at=clock.now(), what=BECAME, state=State.WAITING),
+        ]
+
+    async def test_when_somebody_asked_for_a_cancel_is_said_while_the_job_runs(self, one: Opened, clock: FakeClock) -> None:
+        [lease] = await one.run(one.job())
+        await clock.advance(2)
+        asked_at = clock.now()
+        assert await one.store.cancel(lease.job.id)
+        await clock.advance(2)
+        assert await one.store.cancel(lease.job.id), "asking again changes nothing"
+        assert (await _timeline(one, lease.job.id))[-1] == Happening(at=asked_at, what=Happened.CANCEL_ASKED)
+        await one.settle([lease], Cause.CANCELLED)
+        assert (await _timeline(one, lease.job.id))[-1] == Happening(at=clock.now(), what=BECAME, state=State.CANCELLED)
+
+    async def test_a_job_that_is_cancelled_while_it_waits_and_reopened_waits_again(self, one: Opened, clock: FakeClock) -> None:
+        await one.submit(job := one.job(due_at=clock.now() + 100))
+        await clock.advance(1)
+        assert await one.store.cancel(job.id)
+        assert (await _timeline(one, job.id))[1:] == [Happening(at=clock.now(), what=BECAME, state=State.CANCELLED)]
+        await clock.advance(1)
+        assert await one.store.reopen(job.id)
+        assert (await _timeline(one, job.id))[1:] == [Happening(at=clock.now(), what=BECAME, state=State.WAITING)]
+
+    async def test_of_a_job_that_returned_each_error_is_cut(self, one: Opened) -> None:
+        error = "é" * FINISHED_ERROR + "the end"
+        assert await self._errors_kept(one, error, jobs=1) == [error[-FINISHED_ERROR:]]
+
+    async def test_of_too_many_jobs_that_return_together_the_errors_are_not_kept_but_that_they_failed(self, one: Opened) -> None:
+        jobs = FINISHED_ERRORS // FINISHED_ERROR + 1
+        assert await self._errors_kept(one, "x" * FINISHED_ERROR, jobs=jobs) == [""] * jobs
+
+    async def _errors_kept(self, one: Opened, error: str, *, jobs: int) -> Sequence[str]:
+        await one.submit(*one.jobs(jobs))
+        leases = await one.claim(jobs)
+        retried = [Settlement(lease.job.id, 1, Cause.RETRIED, error=error, error_type="ValueError") for lease in leases]
+        await one.turn(settlements=retried)
+        await one.settle(await one.claim(jobs), Cause.RETURNED)
+        records = [(await one.store.find([lease.job.id]))[lease.job.id] for lease in leases]
+        assert {(record.state, record.failures, record.run) for record in records} == {(State.DONE, 1, 2)}
+        return [run.error for record in records for run in record.failed_runs]
+
+
+async def _timeline(holder: Opened, id: int) -> Sequence[Happening]:
+    record = await holder.find(id)
+    assert msgspec.json.decode(msgspec.json.encode(timeline_of(record)), type=list[Happening]) == timeline_of(record)
+    return timeline_of(record)
+
+
+async def _fail(
+    holder: Opened, lease: Lease, error_type: str, *, cause: Cause = Cause.RETRIED, after_s: float = 0.0, reason: str = ""
+) -> None:
+    its = Settlement(lease.job.id, lease.run, cause, after_s=after_s, reason=reason, error="it broke", error_type=error_type)
+    await holder.turn(settlements=[its])
