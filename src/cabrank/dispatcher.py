@@ -86,15 +86,15 @@ class Dispatcher(Intake):
         self.pools |= {queue: self._pool(queue) for queue in kinds}
         self._isolated = {queue for queue, kind in kinds.items() if kind is Kind.PROCESS}
         self._calls = Calls({name: handler for name, handler in self.app.handlers.items() if name not in apart})
+        self._lookout = Lookout(self.pools, kinds, self.engine, block_s=self.settings.loop_block_s if spawn is None else 0)
         self._calls.report = self._fleet.report = self.engine.reports.say
-        self._staff = self._staffed(kinds, spawn or WorkerKinds(self.engine.counters, self._fleet))
+        self._staff = self._staffed(kinds, spawn or WorkerKinds(self._lookout.left_behind, self._fleet))
         self._ticking = Ticking(self.app, engine=self.engine, drafts=self.drafts, enter=self.enter)
         self._settle, self._returned = self.engine.committer.pending.settle, self.engine.committer.pending.returned
         self._pauses, self._resources = Pauses(), Resources()
         self._fitting = self._stopping = self._suspect_waits = self._suspect_runs = False
         self.engine.on_failure = self._let_go
         self._hurry: asyncio.Future[None] | None = None
-        self._lookout = Lookout(self.pools, kinds, self.engine, block_s=self.settings.loop_block_s if spawn is None else 0)
 
     async def __aenter__(self) -> Self:
         """Open the store, take back what a dead process left, open the resources, start the workers.
@@ -217,7 +217,10 @@ class Dispatcher(Intake):
             await self._nothing_left_of(queues, paused="resume it to drain it")
 
     def running(self) -> Sequence[RunningJob]:
-        """What runs here now, each with its stack. May be called from any thread, and while a handler blocks the event loop."""
+        """What runs here now, each with its stack; also what was left behind in its thread, whose outcome has been recorded.
+
+        May be called from any thread, and while a handler blocks the event loop.
+        """
         return self._lookout.running()
 
     def dump(self) -> str:

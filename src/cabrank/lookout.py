@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from cabrank.engine import Engine
 from cabrank.pool import WorkerPool
-from cabrank.running import RunningJob, running_of, text_of
+from cabrank.running import RunningJob, left_of, running_of, text_of
 from cabrank.settings import Kind
 from cabrank.watch import LoopWatch
+from cabrank.workers.thread import LeftBehind
 
 
 class Lookout:
@@ -19,6 +20,8 @@ class Lookout:
 
     def __init__(self, pools: Mapping[str, WorkerPool], kinds: Mapping[str, Kind], engine: Engine, *, block_s: float) -> None:
         """`block_s`: from when on a blocked loop is told of; 0: it is not watched, and keeps its leases however long it is blocked."""
+        self.left_behind = LeftBehind(engine.counters)
+        """Where thread workers put down what they leave behind."""
         self._pools = pools
         self._kinds = kinds
         self._engine = engine
@@ -50,7 +53,8 @@ class Lookout:
         """See `Dispatcher.running`."""
         now, prefix = self._engine.clock.monotonic(), self._engine.handles.prefix
         by_queue = ((pool, self._kinds[queue]) for queue, pool in self._pools.items())
-        return [run for pool, kind in by_queue for run in running_of(pool, kind, prefix=prefix, now=now, thread=self._thread)]
+        running = [run for pool, kind in by_queue for run in running_of(pool, kind, prefix=prefix, now=now, thread=self._thread)]
+        return [*running, *left_of(self.left_behind, prefix=prefix, now=now)]
 
     def dump(self) -> str:
         """See `Dispatcher.dump`."""

@@ -10,7 +10,6 @@ from typing import assert_never
 
 from cabrank.clock import Clock
 from cabrank.errors import UsageError
-from cabrank.events import Counters
 from cabrank.pool import WorkerPool
 from cabrank.queue import RUNNING_IN, WORKING_FOR
 from cabrank.root import Root
@@ -27,8 +26,8 @@ from cabrank.workers.thread import LeftBehind, ThreadWorker
 class WorkerKinds:
     """Makes the workers of each kind; see `Spawner`."""
 
-    def __init__(self, counters: Counters, fleet: Fleet) -> None:
-        self._left_behind = LeftBehind(counters)
+    def __init__(self, left_behind: LeftBehind, fleet: Fleet) -> None:
+        self._left_behind = left_behind
         self._fleet = fleet
 
     def __call__(self, kind: Kind, calls: Calls, context: contextvars.Context) -> Worker:

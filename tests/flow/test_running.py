@@ -162,6 +162,46 @@ async def test_a_function_on_a_thread_shows_where(store: str, bench: Bench) -> N
         await handle.result()
 
 
+@pytest.mark.parametrize("submit", ["submit", "submit_many"])
+async def test_a_function_that_was_left_behind_is_listed_as_long_as_its_thread_runs(store: str, bench: Bench, submit: str) -> None:
+    app = cabrank.App()
+
+    @app.job(timeout_s=0.05, retry=cabrank.Retry(attempts=1))
+    def outlasts(number: int) -> None:
+        bench.stare()
+
+    clock = FakeClock()
+    async with cabrank.Dispatcher(app, store=store, clock=clock, max_workers=1) as dispatcher:
+        if submit == "submit_many":
+            [handle] = await dispatcher.submit_many(outlasts, [1])
+        else:
+            handle = await dispatcher.submit(outlasts, 1)
+        while STARES not in dispatcher.dump():  # it is on its way
+            await asyncio.sleep(0.001)
+        while not handle.settled and await handle.state() is not cabrank.State.DEAD:
+            await clock.advance(0.05)
+        await clock.advance(60.0)
+        [job] = dispatcher.running()
+        assert (job.id, job.handler, job.queue, job.kind, job.run) == (handle.id, "outlasts", "thread", Kind.THREAD, 1)
+        assert (job.left_behind, job.stopping, job.process) == (True, "timed_out", os.getpid())
+        assert job.since_s >= 60
+        assert "outlasts: bench.stare()" in job.stack[0], "nothing of the worker's own stands above it"
+        assert "0 jobs run, 1 left behind" in dispatcher.dump()
+        assert "left behind (timed_out)" in dispatcher.dump()
+        bench.released.set()
+        while dispatcher.running():  # until its thread has ended
+            await asyncio.sleep(0.001)
+
+
+async def test_what_a_stop_leaves_behind_is_listed_once(store: str, bench: Bench) -> None:
+    async with cabrank.Dispatcher(bench.app, store=store) as dispatcher:
+        handle = await dispatcher.submit(bench.on_a_thread)
+        assert await asyncio.to_thread(bench.came.wait, 30)
+        await dispatcher.stop(grace_s=0)
+        [job] = dispatcher.running()
+        assert (job.id, job.left_behind, job.stopping) == (handle.id, True, "interrupted")
+
+
 async def test_a_run_that_was_told_to_stop_and_does_not_says_why(store: str, bench: Bench) -> None:
     async with cabrank.Dispatcher(bench.app, store=store) as dispatcher:
         handle = await dispatcher.submit(bench.stubborn)

@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from functools import partial
 from itertools import takewhile
 from queue import SimpleQueue
 
+import msgspec
+
 from cabrank.block import Leases
 from cabrank.errors import PayloadInvalid
 from cabrank.events import Counters
 from cabrank.job import Lease
-from cabrank.policy import RETURNED_NONE, Outcome, Raised, Returned, Unreadable
+from cabrank.policy import RETURNED_NONE, Interrupted, Outcome, Raised, Returned, Unreadable
 from cabrank.stacks import calling, frame_of, lines_of
 from cabrank.workers import trip as its_trip
 from cabrank.workers.contract import Calls, Desk, Place, nobody_minds
@@ -30,14 +32,30 @@ MOST_LEFT_BEHIND = 64  # threads; at 8 MiB of stack each, half a gigabyte of add
 JOIN_S = 0.01  # an idle thread ends within microseconds of being told; where others keep the interpreter, it does so later by itself
 OURS = {__file__, its_trip.__file__}
 """The files whose code calls a handler in its thread."""
+Run = asyncio.Future[Outcome] | Trip
+"""What a thread is in: one run, or many."""
+
+
+class LeftRun(msgspec.Struct, frozen=True):
+    """A run that nobody waits for, in its thread. `began_at` is on the monotonic clock, `asked` is why it was left."""
+
+    lease: Lease
+    began_at: float
+    asked: Outcome
+    thread: _Thread
+
+    @property
+    def place(self) -> Place:
+        """Where it stands. May be asked for in any thread."""
+        return Place(os.getpid(), self.thread.number, _stack_of(self.thread.number), self.asked)
 
 
 class LeftBehind:
     """The threads of one dispatcher that still run what nobody waits for."""
 
     def __init__(self, counters: Counters) -> None:
-        self.count = 0
         self.inbox = Inbox()
+        self._runs: dict[Run, LeftRun] = {}
         self._trays: dict[int, Tray] = {}
         self._counters = counters
         self._waiting: list[asyncio.Future[None]] = []
@@ -46,14 +64,24 @@ class LeftBehind:
         """Where the workers at this desk put down what came of their runs."""
         return self._trays.get(id(desk)) or self._trays.setdefault(id(desk), Tray(desk, self.inbox, asyncio.get_running_loop()))
 
-    def left(self) -> None:
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return len(self._runs)
+
+    @property
+    def runs(self) -> Sequence[LeftRun]:
+        """What they run. May be asked for in any thread, also while the loop has not heard of their end."""
+        return [run for run in tuple(self._runs.values()) if run.thread.lives]
+
+    def left(self, run: Run, its: LeftRun) -> None:
         """One more."""
-        self.count += 1
+        self._runs[run] = its
         self._counters.left_behind += 1
 
-    def ended(self) -> None:
+    def ended(self, run: Run) -> None:
         """One has ended after all."""
-        self.count -= 1
+        del self._runs[run]
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             if not waiter.done():
@@ -112,14 +140,15 @@ class ThreadWorker:
             function, args, keywords = self._calls.prepare(lease)
         except PayloadInvalid as error:
             return Unreadable(str(error))
-        loop = asyncio.get_running_loop()
+        loop, self._lease = asyncio.get_running_loop(), lease
         self._run = run = loop.create_future()
         work = partial(self._context.copy().run, function, *args, **keywords)
         self._give(partial(_run, work, partial(self._deliver, run), self._left_behind.inbox, loop))
         try:
             outcome: Outcome = await run
         except asyncio.CancelledError:  # the worker is closed while it runs
-            self._leave()
+            if run.cancelled():
+                self._leave(run, lease, self._began_at, Interrupted())
             raise
         finally:
             self._run = None
@@ -134,24 +163,24 @@ class ThreadWorker:
 
     def interrupt(self, outcome: Outcome, lease: Lease | None = None) -> bool:
         """Wait for the function no longer."""
-        if self._trip is not None:
-            if stopped := self._trip.stop(outcome, lease):
-                self._trip = None
-                self._leave()
-            return stopped
-        if self._run is None or self._run.done() or (lease is not None and lease is not self._lease):
+        trip, run = self._trip, self._run
+        if trip is not None:
+            if (left := trip.stop(outcome, lease)) is None:
+                return False
+            self._trip = None
+            self._leave(trip, left, trip.began_at, outcome)
+            return True
+        if run is None or run.done() or self._lease is None or (lease is not None and lease is not self._lease):
             return False
-        self._run.set_result(outcome)
-        self._leave()
+        run.set_result(outcome)
+        self._leave(run, self._lease, self._began_at, outcome)
         return True
 
     def place(self, thread: int) -> Place:
         """In its own thread."""
         del thread
         own = 0 if self._thread is None else self._thread.number
-        running = calling(frame_of(own))
-        frames = list(takewhile(lambda frame: frame.f_code.co_filename not in OURS, running))
-        return Place(os.getpid(), own, lines_of(reversed(frames)))
+        return Place(os.getpid(), own, _stack_of(own))
 
     async def settle_down(self) -> bool:
         """Take no more jobs while too many threads are left behind."""
@@ -184,10 +213,10 @@ class ThreadWorker:
         try:
             await trip.over
         except asyncio.CancelledError:  # the worker is closed meanwhile
-            if trip.leave() is None:
+            if (left := trip.leave()) is None:
                 self._trip = None
             else:
-                self._leave()
+                self._leave(trip, left, trip.began_at, Interrupted())
             self._left_behind.inbox.look()
             raise
         self._trip = None
@@ -203,15 +232,15 @@ class ThreadWorker:
         self.suspended = True
         self.on_suspend()
 
-    def _leave(self) -> None:
+    def _leave(self, run: Run, lease: Lease, began_at: float, asked: Outcome) -> None:
         if self._thread is not None:
             self._thread.errands.put(None)  # it ends behind what it runs
+            self._left_behind.left(run, LeftRun(lease, began_at, asked, self._thread))
             self._thread = None
-            self._left_behind.left()
 
     def _deliver(self, run: asyncio.Future[Outcome], outcome: Outcome) -> None:
         if run.done():
-            self._left_behind.ended()
+            self._left_behind.ended(run)
         else:
             run.set_result(outcome)
 
@@ -225,6 +254,10 @@ class _Thread:
     @property
     def number(self) -> int:
         return self._thread.ident or 0
+
+    @property
+    def lives(self) -> bool:
+        return self._thread.is_alive()
 
     def end(self) -> None:
         self.errands.put(None)
@@ -249,5 +282,11 @@ def _run(work: Callable[[], object], deliver: Callable[[Outcome], None], inbox: 
     inbox.put(partial(deliver, outcome), loop)
 
 
+def _stack_of(thread: int) -> Sequence[str]:
+    """What a thread of ours is in, below what calls a handler in it."""
+    frames = takewhile(lambda frame: frame.f_code.co_filename not in OURS, calling(frame_of(thread)))
+    return lines_of(reversed(list(frames)))
+
+
 def _travel(trip: Trip, left_behind: LeftBehind, loop: asyncio.AbstractEventLoop) -> None:
-    left_behind.inbox.put(trip.end if trip.go() else left_behind.ended, loop)
+    left_behind.inbox.put(trip.end if trip.go() else partial(left_behind.ended, trip), loop)

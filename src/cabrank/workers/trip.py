@@ -165,16 +165,16 @@ class Trip:
             self._left = True
         return self.lease
 
-    def stop(self, outcome: Outcome, lease: Lease | None) -> bool:
-        """As `leave`, and `outcome` is what came of the run. False: there is none to leave."""
+    def stop(self, outcome: Outcome, lease: Lease | None) -> Lease | None:
+        """As `leave`, and `outcome` is what came of the run. None: there is none to leave."""
         left, desk = self.leave(lease), self._desk
         if left is None:
-            return False
+            return None
         desk.report(left, outcome)
         desk.ended += 1
         desk.running_s += desk.monotonic() - self.began_at
         self.over.set_result(None)
-        return True
+        return left
 
     def end(self) -> None:
         """It has ended. In the loop."""
