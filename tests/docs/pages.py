@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+STOOD_STILL = re.compile(r"^this process stood still for .*\n", re.MULTILINE)
+"""What the log says, and rightly, where the machine had no processor for a moment: no page is about that."""
 BLOCK = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"^# (?P<name>[\w.-]+\.(?:py|toml))\n")
 
@@ -58,7 +60,7 @@ def run(step: Step, folder: Path) -> str:
         timeout=200,
     )
     assert ended.returncode == 0, f"{step.command}\n{ended.stdout}"
-    return ended.stdout
+    return STOOD_STILL.sub("", ended.stdout)
 
 
 def fits(printed: str, shown: str) -> bool:
