@@ -37,7 +37,7 @@ from cabrank.stores.contract import SUSPECT_CRASHES, InspectedStore, Want
 from cabrank.ticking import Ticking
 from cabrank.upkeep import Duty, keep_up
 from cabrank.workers.contract import Calls, Spawner
-from cabrank.workers.process import Fleet
+from cabrank.workers.process import Fleet, Keep, KeeperProcess
 
 TIMEOUT_SWEEP_S = 0.05  # how exactly timeouts are kept: one look at what runs, not a timer for each job
 STUBBORN_SWEEP_S = 1.0  # how often it is looked at what was told to stop, where nothing has a timeout
@@ -54,6 +54,7 @@ class Dispatcher(Intake):
     """
 
     _stopping_apart: asyncio.Task[None] | None = None  # the stop that a job of its own asked for
+    _hurry: asyncio.Future[None] | None = None  # done when a second stop has no time left
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Dispatcher(Intake):
         clock: Clock | None = None,
         rng: Random | None = None,
         spawn: Spawner | None = None,
+        keep: Keep = KeeperProcess,
     ) -> None:
         super().__init__(
             app,
@@ -81,7 +83,7 @@ class Dispatcher(Intake):
         bare = {} if self.engine.store.capabilities.durable else {kind.value: kind for kind in Kind}
         self.pools: dict[str, WorkerPool] = {}
         apart = {name: handler for name, handler in self.app.handlers.items() if handler.kind is Kind.PROCESS and spawn is None}
-        self._fleet = Fleet(apart, self.settings)
+        self._fleet = Fleet(apart, self.settings, clock=self.clock, keep=keep)
         kinds = {**bare, **self.app.queues}
         self.pools |= {queue: self._pool(queue) for queue in kinds}
         self._isolated = {queue for queue, kind in kinds.items() if kind is Kind.PROCESS}
@@ -94,7 +96,6 @@ class Dispatcher(Intake):
         self._pauses, self._resources = Pauses(), Resources()
         self._fitting = self._stopping = self._suspect_waits = self._suspect_runs = False
         self.engine.on_failure = self._let_go
-        self._hurry: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Open the store, take back what a dead process left, open the resources, start the workers.

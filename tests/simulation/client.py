@@ -14,6 +14,7 @@ from cabrank.stores.contract import Admission, Submission, Verdict
 from tests.simulation.plan import Request
 from tests.simulation.process import Process
 from tests.simulation.program import limited, packed, work
+from tests.simulation.program_apart import apart, packed_apart
 from tests.simulation.record import Record
 
 Processes = list[Process]
@@ -34,7 +35,9 @@ async def client(request: Request, processes: Processes, record: Record, rng: Ra
             for order, id in zip(request.orders, asked.result(), strict=True):
                 record.acknowledged(order.token, id)
             if request.meddles:
-                await _meddle(asked.result()[0], record, rng)
+                soon_s = 0.1 if request.apart else 1.0
+                for id in asked.result()[: 4 if request.apart else 1]:
+                    await _meddle(id, record, rng, soon_s=soon_s)
             return
         error = asked.exception() if asked.done() else TimeoutError("no answer")
         record.note(f"client: {request.token} got {error!r} from {process.life.name}")
@@ -53,7 +56,7 @@ async def client(request: Request, processes: Processes, record: Record, rng: Ra
 
 
 async def _submit(process: Process, request: Request) -> list[int]:
-    queue = "packs" if request.packed else "work"
+    queue = _handler(request).queue
     shut = queue in process.told.shut
     ids = await _sent(process, request)
     if shut:
@@ -67,22 +70,23 @@ async def _sent(process: Process, request: Request) -> list[int]:
     if more:
         return await _submit_together(process, request)
     submit = dispatcher.submit if request.patient else dispatcher.try_submit
-    handle: JobHandle[Any]
-    if request.packed:
-        handle = await submit(packed, order, key=request.key, priority=request.priority, delay_s=request.delay_s)
-    else:
-        handler = limited if request.limited else work
-        handle = await submit(handler, order, key=request.key, priority=request.priority, delay_s=request.delay_s)
+    handler = _handler(request)
+    handle: JobHandle[Any] = await submit(handler, order, key=request.key, priority=request.priority, delay_s=request.delay_s)
     if request.wants_result:
         process.spawn(_learn(process, handle))
     return [handle.number]
 
 
+def _handler(request: Request) -> Any:
+    if request.apart:
+        return packed_apart if request.packed else apart
+    return packed if request.packed else limited if request.limited else work
+
+
 async def _submit_together(process: Process, request: Request) -> list[int]:
     """As a front does that answers by callback."""
     dispatcher = process.dispatcher
-    made = packed.each(request.orders) if request.packed else (limited if request.limited else work).each(request.orders)
-    jobs = dispatcher.drafts.together(made, Options(priority=request.priority))
+    jobs = dispatcher.drafts.together(_handler(request).each(request.orders), Options(priority=request.priority))
     answered: asyncio.Future[Admission | CabrankError] = asyncio.get_running_loop().create_future()
     dispatcher.enter(Submission(jobs=jobs, key=request.key, digest=request.token.encode()), answered.set_result)
     answer = await answered
@@ -118,9 +122,9 @@ async def _learn(process: Process, handle: JobHandle[Any]) -> None:
     process.record.outcomes.append((handle.number, state))
 
 
-async def _meddle(id: int, record: Record, rng: Random) -> None:
-    """Somebody cancels the job, and perhaps lets it wait again."""
-    await asyncio.sleep(rng.uniform(0.0, 1.0))
+async def _meddle(id: int, record: Record, rng: Random, *, soon_s: float) -> None:
+    """Somebody cancels the job within `soon_s`, and perhaps lets it wait again."""
+    await asyncio.sleep(rng.uniform(0.0, soon_s))
     store = record.ledger
     record.cancels.add(id)
     record.note(f"person: job {id} is to be cancelled: {await store.cancel(id)}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 import inspect
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -58,7 +59,8 @@ class Over(Exception):
 class SimulatedLoop(asyncio.BaseEventLoop):
     """Time jumps to the next timer when nothing is ready. What is ready runs in an order drawn from `rng`.
 
-    Shuffling breaks the first-in-first-out of `call_soon`, on which transports rely: there are no sockets here.
+    Shuffling breaks the first-in-first-out of `call_soon`, on which transports rely: there are no sockets here. What can be read and
+    written are the ends of `ends.py`, which call by themselves.
     """
 
     def __init__(self, rng: Random) -> None:
@@ -78,6 +80,22 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def end(self) -> None:
         """Let nothing happen any more: `Over` is raised."""
         self._over = True
+
+    def post(self, handle: asyncio.Handle) -> None:
+        """Let it be called with what is ready next."""
+        self._ready.append(handle)  # type: ignore[attr-defined]
+
+    def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:  # type: ignore[override]
+        fd.read_by(partial(callback, *args))
+
+    def remove_reader(self, fd: Any) -> None:  # type: ignore[override]
+        fd.read_by(None)
+
+    def add_writer(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:  # type: ignore[override]
+        fd.written_by(partial(callback, *args))
+
+    def remove_writer(self, fd: Any) -> None:  # type: ignore[override]
+        fd.written_by(None)
 
     def freeze(self, life: Life) -> None:
         """Let nothing of `life` run until it is thawed."""

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from cabrank import DispatcherFailed, IntakeClosed, StoreUnavailable, UsageError
-from tests.simulation.plan import QUEUES, Deed, Visit
+from tests.simulation.plan import Deed, Visit
 from tests.simulation.process import Process
 from tests.simulation.record import Record
 from tests.simulation.watch import Watch
@@ -54,7 +54,7 @@ class People:
         if alive:
             await asyncio.wait(alive)
         for process in self._processes:
-            for queue in QUEUES:
+            for queue in process.told.most:
                 await process.spawn(self._told(partial(self._resume, process, queue)))
 
     async def _ask(self, process: Process, asked: Asked) -> None:

@@ -76,6 +76,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it goes to the batch handler."""
     meddles: bool
     """Whether somebody cancels the job a while after its acknowledgement, and perhaps reopens it."""
+    apart: bool = False
+    """Whether it goes to a handler that runs in a worker process."""
 
 
 class Visit(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +89,27 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     for_s: float
     workers: tuple[int, int]
     """How many there are to be from then on, at least and at most."""
+
+
+class Apart(msgspec.Struct, frozen=True, kw_only=True):
+    """What worker processes are like; what goes wrong with them goes wrong in the storm alone."""
+
+    quiet: int
+    """After so many runs that printed nothing calls are sent ahead."""
+    hold_s: float
+    """Work that a process may be sent ahead."""
+    room: int
+    """Bytes that fit into a connection, in each direction."""
+    start_s: float
+    """What a start takes at most."""
+    fails: float
+    """How likely a start is to fail."""
+    doom: float
+    """How likely a process is to be killed from outside before long."""
+    mishap: float
+    """How likely a run is to do something that no handler should."""
+    prints: float
+    """How likely a run is to print something."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +127,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     weather: tuple[Weather, ...] = ()
     weather_every_s: float = 1.0
     visits: tuple[Visit, ...] = ()
+    apart: Apart | None = None
 
 
 QUEUES = ("work", "packs", "children")

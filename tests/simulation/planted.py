@@ -10,12 +10,12 @@ import sys
 
 import msgspec
 
-from tests.simulation import bugs, bugs_of_people, bugs_of_sqlite
+from tests.simulation import bugs, bugs_of_people, bugs_of_processes, bugs_of_sqlite
 from tests.simulation.bugs import Bug
 from tests.simulation.world import simulate
 
 MOST_SEEDS = 300
-BUGS = (*bugs.BUGS, *bugs_of_people.BUGS, *bugs_of_sqlite.BUGS)
+BUGS = (*bugs.BUGS, *bugs_of_people.BUGS, *bugs_of_processes.BUGS, *bugs_of_sqlite.BUGS)
 
 
 class Catch(msgspec.Struct, frozen=True):

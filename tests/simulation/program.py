@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 
 from cabrank import App, Batch, Failure, GiveUp, JobContext, Limit, Retry, Snooze, TryAgain, context
+from tests.simulation.acts import Broken, said_of
+from tests.simulation.floor import BATCH, TIMEOUT_S
 from tests.simulation.loop import LIFE
 from tests.simulation.plan import Act, Order
-from tests.simulation.process import TIMEOUT_S, Process
+from tests.simulation.process import Process
 
 ATTEMPTS = 3
 LIMIT = Limit(running=2, per_s=5, burst=3, key=lambda order: order.customer)
 
 app = App()
 retry = Retry(attempts=ATTEMPTS, base_s=0.2, factor=2.0, cap_s=0.5)
-
-
-class Broken(Exception):
-    """What a job raises because its order says so."""
 
 
 @app.job(queue="work", timeout_s=TIMEOUT_S, retry=retry)
@@ -43,7 +41,7 @@ async def _work(order: Order, job: JobContext) -> int:
     return job.run
 
 
-@app.job(queue="packs", timeout_s=TIMEOUT_S, retry=retry, batch=Batch(jobs=3, wait_s=0.1))
+@app.job(queue="packs", timeout_s=TIMEOUT_S, retry=retry, batch=Batch(jobs=BATCH, wait_s=0.1))
 async def packed(orders: list[Order], *, job: JobContext = context()) -> list[Failure | None]:
     """Do what each order says, all of them in one call."""
     process = _process()
@@ -53,25 +51,11 @@ async def packed(orders: list[Order], *, job: JobContext = context()) -> list[Fa
         for act, order in zip(acts, orders, strict=True):
             if act in {Act.HANG, Act.EXIT}:
                 await _perform(process, act, order, job)
-        said = [_said(act, order, lease.run) for act, order, lease in zip(acts, orders, leases, strict=True)]
+        said = [said_of(act, order, lease.run) for act, order, lease in zip(acts, orders, leases, strict=True)]
     for lease, failure in zip(leases, said, strict=True):
         if failure is None:
             process.returned_one(lease.job.id, lease.run)
     return said
-
-
-def _said(act: Act, order: Order, run: int) -> Failure | None:
-    match act:
-        case Act.RAISE:
-            return Failure(Broken(order.token))
-        case Act.GIVE_UP:
-            return Failure("ordered", retry=False)
-        case Act.TRY_AGAIN:
-            return Failure("ordered", after_s=0.1)
-        case Act.SNOOZE if run % 2:
-            return Failure(Snooze(for_s=0.3))
-        case _:
-            return None
 
 
 @app.job(queue="children", timeout_s=TIMEOUT_S, retry=retry)

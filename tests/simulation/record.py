@@ -18,6 +18,12 @@ class Record:
         self.refused: set[str] = set()
         self.unknown: set[str] = set()
         self.returned: set[tuple[int, int]] = set()
+        self.begun: set[tuple[int, int]] = set()
+        """Runs that a worker process has begun."""
+        self.lost: set[tuple[int, int]] = set()
+        """Runs that a worker process had begun, or that were the first which it was sent, when it died."""
+        self.excused = 0
+        """Jobs of worker processes whose runs cannot be known, but which may have failed or crashed."""
         self.reopened: set[int] = set()
         """Jobs that a person may have reopened."""
         self.cancels: set[int] = set()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from cabrank.states import UNFINISHED, State
+from tests.simulation.floor import QUEUE
 from tests.simulation.home import Home, Row, Shown
 from tests.simulation.plan import Order
 from tests.simulation.record import Record
@@ -83,8 +84,23 @@ class Watch:
             record.violated("I27", f"job {id} was cancelled while it ran, and went from {old} to {new}")
         if not 0 <= new.failures - old.failures <= 1 or not 0 <= new.crashes - old.crashes <= 1:
             record.violated("I14", f"job {id} went from {old} to {new}")
-        if new.crashes > old.crashes and old.holder not in record.doomed:
+        if new.crashes > old.crashes and old.holder not in record.doomed and not self._is_apart(id):
             record.violated("I14", f"job {id} has one crash more, but its holder {old.holder} lived")
+        if self._is_apart(id) and old.holder not in record.doomed:
+            self._charged(id, old, new)
+
+    def _is_apart(self, id: int) -> bool:
+        return self.queues[id] == QUEUE
+
+    def _charged(self, id: int, old: Seen, new: Seen) -> None:
+        """What a worker process has not begun costs nothing."""
+        record, fence = self._record, (id, old.run)
+        crashed = new.crashes > old.crashes and fence not in record.lost
+        failed = new.failures > old.failures and fence not in record.begun | record.lost
+        if crashed or failed:
+            record.excused -= 1
+        if record.excused < 0:
+            record.violated("I29", f"run {old.run} of job {id} never began, and it went from {old} to {new}")
 
     def _finished(self, id: int, old: Seen) -> None:
         run = self._record.done(id)

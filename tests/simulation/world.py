@@ -12,9 +12,11 @@ from unittest.mock import patch
 
 import msgspec
 
-from cabrank import dispatcher, engine
+from cabrank import dispatcher, engine, queue
 from cabrank.events import logger
 from cabrank.states import UNFINISHED
+from cabrank.workers.process import link, sent
+from tests.simulation.apart import CALM, with_processes
 from tests.simulation.client import client
 from tests.simulation.clock import EPOCH
 from tests.simulation.file_home import FileHome
@@ -26,6 +28,7 @@ from tests.simulation.people import People
 from tests.simulation.plan import Fate, Plan, Weather, draw
 from tests.simulation.process import OFFSET_S, SWEEP_S, Process
 from tests.simulation.program import LIMIT, app
+from tests.simulation.program_apart import app_with_processes
 from tests.simulation.record import Record
 from tests.simulation.watch import Watch
 
@@ -48,9 +51,10 @@ class Outcome(msgspec.Struct, frozen=True):
 def simulate(seed: int, *, store: Kind = Kind.MEMORY, tracing: bool = False) -> Outcome:
     """Carry out the plan of a seed."""
     loop = SimulatedLoop(Random(seed + 1))
-    world = _World(draw(seed), loop, (FileHome if store is Kind.SQLITE else MemoryHome)(loop, seed))
+    plan = with_processes(draw(seed))
+    world = _World(plan, loop, (FileHome if store is Kind.SQLITE else MemoryHome)(loop, seed))
     world.record.tracing = tracing
-    with _coarse_polls(), _log_into(world.record):
+    with _coarse_polls(plan), _log_into(world.record):
         try:
             loop.run_until_complete(world.run())
         except Over:
@@ -64,9 +68,19 @@ def simulate(seed: int, *, store: Kind = Kind.MEMORY, tracing: bool = False) -> 
 
 
 @contextlib.contextmanager
-def _coarse_polls() -> Iterator[None]:
-    """Poll less often than in production: each poll of each process costs as much as the event that it may find."""
-    with patch.object(engine, "ELSEWHERE_S", 0.2), patch.object(dispatcher, "TIMEOUT_SWEEP_S", SWEEP_S):
+def _coarse_polls(plan: Plan) -> Iterator[None]:
+    """Poll less often than in production: each poll of each process costs as much as the event that it may find.
+
+    And send more calls ahead, and after fewer runs, for there are not many.
+    """
+    apart = plan.apart or CALM
+    with (
+        patch.object(engine, "ELSEWHERE_S", 0.2),
+        patch.object(dispatcher, "TIMEOUT_SWEEP_S", SWEEP_S),
+        patch.object(sent, "QUIET", apart.quiet),
+        patch.object(queue, "HOLD_S", apart.hold_s),
+        patch.object(link, "OWN", (-1, -1)),  # what simulated processes print goes nowhere
+    ):
         yield
 
 
@@ -104,7 +118,16 @@ class _World:
         self._watch = Watch(ledger, self.record, bound=bound)
         LimitWatch(ledger, self.record, LIMIT)
         self._processes = [
-            Process(f"p{number}", app, ledger, self.record, loop=loop, settings=plan.settings, rng=Random(plan.seed * 10 + number))
+            Process(
+                f"p{number}",
+                app if plan.apart is None else app_with_processes,
+                ledger,
+                self.record,
+                loop=loop,
+                settings=plan.settings,
+                rng=Random(plan.seed * 10 + number),
+                apart=plan.apart or CALM,
+            )
             for number in range(1, plan.processes + 1)
         ]
         self._people = People(self._processes, self.record, self._watch, Random(f"{plan.seed} people"))
@@ -225,6 +248,8 @@ class _World:
         """Nothing is left: every `join` returns, every handle knows, every process stops."""
         await self._all([process.spawn(process.dispatcher.join()) for process in self._processes], "join does not return")
         await asyncio.sleep(1.0)
+        for process in self._processes:
+            process.look_at_workers()
         await self._all([self._loop.create_task(process.stop()) for process in self._processes], "stop does not return")
         self._reckon()
 

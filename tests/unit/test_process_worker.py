@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
+import resource
 import signal
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -16,15 +18,15 @@ import pytest
 from cabrank.errors import WorkerLost
 from cabrank.job import Job, Lease
 from cabrank.policy import RETURNED_NONE, Cancelled, Lost, Outcome, Returned
-from cabrank.settings import Kind, Settings
+from cabrank.settings import Kind, Settings, Start
 from cabrank.testing.worker_contract import APPS
 from cabrank.testing.worker_contract.driven import Gate
 from cabrank.workers.contract import Holder
 from cabrank.workers.process import Fleet, ProcessWorker
 from cabrank.workers.process.link import QUIET
-from tests.faults import program
+from tests.faults import program, unstartable
 
-HANDLERS = {**APPS[Kind.PROCESS].handlers, **program.app.handlers}
+HANDLERS = {**APPS[Kind.PROCESS].handlers, **program.app.handlers, **unstartable.app.handlers}
 
 
 class Rank:
@@ -258,3 +260,54 @@ async def test_a_process_is_replaced_after_exactly_as_many_jobs_as_set() -> None
     assert [len(list(its)) for _, its in itertools.groupby(worked)] == 3 * [QUIET + 5]
     works.worker.close()
     await fleet.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who the parent of a process is stands in /proc")
+async def test_a_close_during_which_the_keeper_dies_ends_as_any_other(fleet: Fleet, gate: Gate) -> None:
+    works = Works(fleet, Rank())
+    held = works.rank.add("held", *gate.paths)
+    running = works.begin()
+    await gate.reached()
+    closing = asyncio.ensure_future(fleet.close())
+    await asyncio.sleep(0)  # it waits for the process now, which is busy
+    os.kill(_parent(works.pid), signal.SIGKILL)
+    await closing
+    await running
+    assert isinstance(works.rank.outcomes[held.job.id], Lost)
+
+
+async def test_a_process_that_cannot_be_started_says_why_and_its_keeper_lives() -> None:
+    rank = Rank()
+    fleet = Fleet(unstartable.app.handlers, Settings(process_start=Start.SPAWN))
+    await fleet.open("aaaaaaaa")
+    works, lease = Works(fleet, rank), rank.add("nothing")
+    await works.all()
+    await fleet.close()
+    lost = rank.outcomes[lease.job.id]
+    assert isinstance(lost, Lost)
+    assert "it cannot be started" in str(lost.error)
+
+
+async def test_a_start_for_which_there_are_no_descriptors_leaves_none_open(fleet: Fleet) -> None:
+    before, most = _open_descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = [descriptor for descriptor in range(256) if descriptor not in before]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[7], most[1]))  # its last pipe would need one more
+        with pytest.raises(OSError, match="Too many open files"):
+            fleet.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+    assert _open_descriptors() == before
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])
+
+
+def _open_descriptors() -> list[int]:
+    found: list[int] = []
+    for descriptor in range(256):
+        with contextlib.suppress(OSError):
+            os.fstat(descriptor)
+            found.append(descriptor)
+    return found

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
-import subprocess
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from itertools import count
 
 import msgspec
 
+from cabrank.clock import Clock, SystemClock
 from cabrank.errors import RegistrationError
 from cabrank.events import logger
 from cabrank.handler import AnyHandler
 from cabrank.job import Lease
 from cabrank.settings import Kind, Settings
-from cabrank.workers.process import system, wire
-from cabrank.workers.process.keeper import COMMAND, KILL, START, Event, Kept, Orders, interpreter
+from cabrank.workers.process import wire
+from cabrank.workers.process.keeper import Event, Kept, Orders
 from cabrank.workers.process.link import Link
+from cabrank.workers.process.near import Keep, KeeperProcess, NearKeeper
 from cabrank.workers.process.place import place_of, program_of
 
 LEAVE_S = 2.0  # how long an idle worker may take to close what it opened
@@ -34,19 +33,22 @@ _open_fleets: weakref.WeakSet[Fleet] = weakref.WeakSet()
 class Fleet:
     """Its keeper is started with the dispatcher if the app has process handlers, else with the first process that is needed."""
 
-    def __init__(self, handlers: Mapping[str, AnyHandler], settings: Settings) -> None:
-        """Look where the process handlers among `handlers` stand.
+    def __init__(
+        self, handlers: Mapping[str, AnyHandler], settings: Settings, *, clock: Clock | None = None, keep: Keep = KeeperProcess
+    ) -> None:
+        """Look where the process handlers among `handlers` stand. `keep` starts a keeper.
 
         Raises:
             RegistrationError: one of them stands where no other process can find it.
         """
         self.settings = settings
+        self.clock = clock or SystemClock()
         self.report: Callable[[Lease, float, str], None] | None = None
         """Where `JobContext.progress` of the processes goes."""
         self._places = [place_of(handler) for handler in handlers.values() if handler.kind is Kind.PROCESS]
         self._prefix = ""
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._connection: socket.socket | None = None
+        self._keep = keep
+        self._keeper: NearKeeper | None = None
         self._received = bytearray()
         self._numbers = count(1)
         self._links: dict[int, Link] = {}
@@ -70,20 +72,11 @@ class Fleet:
 
     def start(self) -> Link:
         """A new worker process. It is told to start; what is sent to it waits for it."""
-        if self._connection is None:
+        if self._keeper is None:
             self._launch()
-        assert self._connection is not None  # noqa: S101 -- for the type checker
-        near, far = socket.socketpair()
-        tokens = socket.socketpair()
-        out, err = os.pipe(), os.pipe()
+        assert self._keeper is not None  # noqa: S101 -- for the type checker
         number = next(self._numbers)
-        given = (far.fileno(), tokens[1].fileno(), out[1], err[1])
-        with contextlib.suppress(OSError):  # the keeper has died just now: then so have all its workers
-            socket.send_fds(self._connection, [COMMAND.pack(START, number, 0)], given)
-        far.close()
-        os.close(out[1])
-        os.close(err[1])
-        link = self._links[number] = Link(number, near, tokens, (out[0], err[0]), began_at=time.monotonic())
+        link = self._links[number] = Link(number, self._keeper.start(number), began_at=self.clock.monotonic())
         return link
 
     def stop(self, link: Link) -> None:
@@ -102,7 +95,7 @@ class Fleet:
 
     async def close(self) -> None:
         """End everything. When this returns no process is left."""
-        if self._keeper is None or self._connection is None:
+        if self._keeper is None:
             return
         for link in self._links.values():
             self.dismiss(link)
@@ -113,8 +106,7 @@ class Fleet:
                 await asyncio.wait([self._emptied], timeout=LEAVE_S)
         finally:
             gone = self._gone
-            with contextlib.suppress(OSError):
-                self._connection.shutdown(socket.SHUT_WR)  # the keeper kills what is left
+            self._let_keeper_go()
             if gone is not None:
                 await asyncio.wait([gone])
 
@@ -123,23 +115,17 @@ class Fleet:
         orders = Orders(
             program=program_of(self._places, self._prefix), start=self.settings.process_start, memory=self.settings.process_memory
         )
-        near, far = socket.socketpair()
-        with far:
-            command = interpreter(f"from cabrank.workers.process.keeper import be_kept; be_kept({far.fileno()})")
-            self._keeper = subprocess.Popen(  # noqa: S603 -- this interpreter
-                command, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-            )
-        near.sendall(wire.framed(msgspec.json.encode(orders)))
+        self._keeper = self._keep(orders)
         loop = asyncio.get_running_loop()
-        loop.add_reader(near, self._read)
-        self._connection, self._ready, self._gone = near, loop.create_future(), loop.create_future()
+        loop.add_reader(self._keeper.connection, self._read)
+        self._ready, self._gone = loop.create_future(), loop.create_future()
         _open_fleets.add(self)
         return self._ready
 
     def _read(self) -> None:
-        assert self._connection is not None  # noqa: S101 -- for the type checker
+        assert self._keeper is not None  # noqa: S101 -- for the type checker
         try:
-            data = self._connection.recv(wire.RECEIVE, socket.MSG_DONTWAIT)
+            data = self._keeper.connection.recv(wire.RECEIVE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -174,19 +160,15 @@ class Fleet:
 
     def _lose_keeper(self) -> None:
         """The keeper has ended, as it was told to or not; all its workers are dead."""
-        assert self._connection is not None  # noqa: S101 -- for the type checker
-        assert self._keeper is not None  # noqa: S101 -- as above
+        keeper, self._keeper = self._keeper, None
+        assert keeper is not None  # noqa: S101 -- for the type checker
         assert self._gone is not None  # noqa: S101 -- as above
         assert self._ready is not None  # noqa: S101 -- as above
-        asyncio.get_running_loop().remove_reader(self._connection)
-        self._connection.close()
-        self._connection = None
+        asyncio.get_running_loop().remove_reader(keeper.connection)
         self._received.clear()
-        self._keeper.wait()
         links, self._links = self._links, {}
+        keeper.bury([link.pid for link in links.values() if link.pid])
         for link in links.values():
-            if link.pid:
-                system.kill_group(link.pid)
             self._end(link, -signal.SIGKILL)
         if not self._ready.done():
             self._ready.set_exception(RegistrationError("the process that keeps the workers ended before it was ready"))
@@ -194,10 +176,13 @@ class Fleet:
         if not self._gone.done():
             self._gone.set_result(None)
 
+    def _let_keeper_go(self) -> None:
+        if self._keeper is not None:  # else it has died meanwhile
+            self._keeper.let_go()  # it kills what is left
+
     def _signal(self, link: Link, number: int) -> None:
-        if self._connection is not None and link.number in self._links:
-            with contextlib.suppress(OSError):  # then the keeper is gone, and its workers with it
-                self._connection.send(COMMAND.pack(KILL, link.number, number))
+        if self._keeper is not None and link.number in self._links:
+            self._keeper.signal(link.number, number)
 
     def _kill_after(self, link: Link, seconds: float) -> None:
         if link.deadline is None:
@@ -205,8 +190,8 @@ class Fleet:
 
     def forked(self) -> None:
         """In a forked child: let go what would keep the workers alive when the parent dies."""
-        if self._connection is not None:
-            os.close(self._connection.detach())
+        if self._keeper is not None:
+            self._keeper.forked()
         for link in self._links.values():
             link.forked()
 

@@ -123,9 +123,15 @@ class Keeper:
         return True
 
     def _start(self, worker: int, descriptors: list[int]) -> None:
-        pid = self._fork(*descriptors) if self._forks else self._spawn(*descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
+        try:
+            pid = self._fork(*descriptors) if self._forks else self._spawn(*descriptors)
+        except OSError as error:  # no more processes, or memory: that ends this worker and no other
+            os.write(descriptors[-1], f"it cannot be started: {error}\n".encode())
+            self._tell(Event(Kept.ENDED, worker, 1))
+            return
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
         self._workers[pid] = worker
         self._tell(Event(Kept.STARTED, worker, pid))
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 
 from cabrank.errors import WorkerLost
 from cabrank.workers.process import wire
+from cabrank.workers.process.near import NearWorker, Output
 
 TAIL = 4096  # bytes of what a job printed that are kept of each stream: a traceback, or what a C library said before it died
 
-
+OWN = 1, 2  # this process's own stdout and stderr, where that goes too
 QUIET = 16  # runs that printed nothing, before calls are sent ahead: what a run prints could be that of the one before it then
 
 
@@ -24,15 +25,7 @@ class Link:
     connection are open, so tokens that it has not taken can be taken back, and their calls never begin.
     """
 
-    def __init__(
-        self,
-        number: int,
-        connection: socket.socket,
-        tokens: tuple[socket.socket, socket.socket],
-        outputs: tuple[int, int],
-        *,
-        began_at: float,
-    ) -> None:
+    def __init__(self, number: int, near: NearWorker, *, began_at: float) -> None:
         self.number = number
         self.began_at = began_at
         self.pid = 0
@@ -45,15 +38,13 @@ class Link:
         self.deadline: asyncio.TimerHandle | None = None
         """When it is killed, if it has not ended by then."""
         self._loop = asyncio.get_running_loop()
-        self._connection = connection
-        self._tokens, self._far_tokens = tokens
+        self._connection = near.connection
+        self._tokens, self._far_tokens = near.tokens
         self._calls = 0
         self._received = bytearray()
         self._unsent = bytearray()
-        connection.setblocking(False)
-        self._tokens.setblocking(False)
-        self._loop.add_reader(connection, self.read)
-        self._out, self._err = (Tail(descriptor, self._loop, onto) for onto, descriptor in enumerate(outputs, 1))
+        self._loop.add_reader(self._connection, self.read)
+        self._out, self._err = (Tail(output, self._loop, onto) for onto, output in zip(OWN, near.outputs, strict=True))
 
     def forget_output(self) -> None:
         """Nothing runs: what was printed so far is of runs that have ended."""
@@ -155,13 +146,12 @@ class Link:
 class Tail:
     """What comes out of a pipe: passed on to one of this process's own streams, and the end of it kept."""
 
-    def __init__(self, descriptor: int, loop: asyncio.AbstractEventLoop, onto: int) -> None:
+    def __init__(self, output: Output, loop: asyncio.AbstractEventLoop, onto: int) -> None:
         self.kept = bytearray()
-        self._descriptor = descriptor
+        self._output = output
         self._loop = loop
         self._onto = onto
-        os.set_blocking(descriptor, False)
-        loop.add_reader(descriptor, self.read)
+        loop.add_reader(output, self.read)
 
     @property
     def text(self) -> str:
@@ -171,20 +161,18 @@ class Tail:
     def close(self) -> None:
         """Take what is left."""
         self.read()
-        self._loop.remove_reader(self._descriptor)
-        os.close(self._descriptor)
+        self._loop.remove_reader(self._output)
+        self._output.close()
 
     def read(self) -> None:
         """Take what came."""
-        try:
-            while data := os.read(self._descriptor, wire.RECEIVE):
-                self.kept += data
-                del self.kept[:-TAIL]
-                with contextlib.suppress(OSError):  # nobody reads it, or not fast enough
-                    os.write(self._onto, data)
-        except BlockingIOError:
-            return
-        self._loop.remove_reader(self._descriptor)
+        while data := self._output.read(wire.RECEIVE):
+            self.kept += data
+            del self.kept[:-TAIL]
+            with contextlib.suppress(OSError):  # nobody reads it, or not fast enough
+                os.write(self._onto, data)
+        if data is not None:
+            self._loop.remove_reader(self._output)
 
 
 def _nobody(_: object) -> None:

@@ -7,7 +7,6 @@ turns out to be long, when somebody wants it, and when the process dies: only wh
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -186,7 +185,7 @@ class Sent:
         return (
             (jobs is not None and link.jobs >= jobs)
             or (memory is not None and link.memory >= memory)
-            or (age_s is not None and time.monotonic() - link.began_at >= age_s)
+            or (age_s is not None and self._fleet.clock.monotonic() - link.began_at >= age_s)
         )
 
     def _retire(self) -> None:
