@@ -12,10 +12,11 @@ import asyncio
 import cProfile
 import gc
 import pstats
+import signal
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,34 @@ from cabrank.server.replies import Heads
 
 HEAD = "POST /telemetry HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
 ROOM = 100_000
+SAMPLE_S = 0.001
+PARTS = {
+    "reads the head and looks at the connection": ("lane.py", "known.py", "pace.py", "httptools_impl.py", "access.py"),
+    "decodes and encodes payloads": ("codec.py", "foreign.py"),
+    "calls the function of the document": ("noop_app.py", "handler.py"),
+    "makes jobs of it and finds them room": (
+        "reception.py",
+        "drafts.py",
+        "way.py",
+        "plain.py",
+        "block.py",
+        "intake.py",
+        "pending.py",
+        "ids.py",
+        "fullness.py",
+    ),
+    "writes the answer": ("replies.py",),
+    "runs the jobs": ("coroutine.py", "pool.py", "queue.py", "crew.py"),
+    "takes turns of the store": tuple(
+        f"{name}.py"
+        for name in (
+            *("committer", "gathering", "dispatcher", "engine", "handle", "store", "writer", "ledger"),
+            *("line", "lines", "kept", "bell", "clock", "events", "job"),
+        )
+    ),
+    "stands for the clients (not the server's)": ("profile_ingest.py",),
+}
+PART_OF = {file: part for part, files in PARTS.items() for file in files}
 
 
 class Client(asyncio.Transport):
@@ -122,6 +151,7 @@ class Options(msgspec.Struct, kw_only=True):
     rounds: int
     functions: int
     calls: bool
+    parts: bool
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -133,6 +163,9 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--functions", type=int, default=0, help="list so many of the functions that take most, of the loop's thread")
     parser.add_argument("--calls", action="store_true", help="count the calls of each function a request")
+    parser.add_argument(
+        "--parts", action="store_true", help="say how the time of the loop's thread is shared between the parts of the route"
+    )
     return msgspec.convert(vars(parser.parse_args(arguments)), Options)
 
 
@@ -153,6 +186,8 @@ async def profile(options: Options, folder: Path) -> None:
             each = sorted(one[at] / options.requests * 1e6 for one in taken)
             print(f"{name}: {each[0]:.2f} µs a request at best, {each[len(each) // 2]:.2f} in the middle, {each[-1]:.2f} at worst")
         print(f"requests a turn: {options.requests * options.rounds / sum(one[2] for one in taken):.1f}")
+        if options.parts:
+            await sample(bench, options.requests * options.rounds)
         if options.functions:
             profiler = cProfile.Profile()
             profiler.enable()
@@ -161,6 +196,30 @@ async def profile(options: Options, folder: Path) -> None:
             pstats.Stats(profiler).sort_stats("tottime").print_stats(options.functions)
         if options.calls:
             await count(bench, options.requests)
+
+
+async def sample(bench: Bench, requests: int) -> None:
+    """Look each millisecond of CPU time at where the loop's thread is, and share the time that it took since then between `PARTS`."""
+    taken: dict[str, float] = defaultdict(float)
+    last = time.thread_time()
+
+    def look(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        del number
+        last, before = time.thread_time(), last
+        while frame is not None and Path(frame.f_code.co_filename).name not in PART_OF:
+            frame = frame.f_back
+        taken["elsewhere" if frame is None else PART_OF[Path(frame.f_code.co_filename).name]] += last - before
+
+    before = signal.signal(signal.SIGPROF, look)
+    signal.setitimer(signal.ITIMER_PROF, SAMPLE_S, SAMPLE_S)
+    try:
+        await bench.run(requests)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+    for part, its_s in sorted(taken.items(), key=lambda one: -one[1]):
+        print(f"{its_s / requests * 1e6:8.2f} µs  {part}")
 
 
 async def count(bench: Bench, requests: int) -> None:

@@ -72,8 +72,12 @@ class Block(Sequence[Job]):
         """The moments when a store in memory took them in, and when it leased them."""
         self.bare = payloads is None
         """Whether no app registered what is called; then there are no payloads either."""
-        self._encode = payloads if callable(payloads) else None
-        self._payloads = None if callable(payloads) else payloads
+        self._encode: Encode | None = None
+        self._payloads: list[bytes] | None = None
+        if callable(payloads):
+            self._encode = payloads
+        else:
+            self._payloads = payloads
 
     @property
     def payloads(self) -> list[bytes]:
@@ -105,10 +109,20 @@ class Block(Sequence[Job]):
 
     def extend(self, other: Block) -> None:
         """The jobs of `other` too, with which it goes on."""
-        if self._payloads is not None or self._encode is None or self._encode != other._encode:
+        mine, its = self._payloads, other._payloads
+        if mine is not None and its is not None:
+            mine += its
+        elif mine is not None or self._encode is None or self._encode != other._encode:
             self.payloads.extend(other.payloads)
         self.items += other.items
         self.size += other.size
+
+    def absorb(self, other: Block, most: int, size: int) -> bool:
+        """The jobs of `other` too, if it goes on with them and they are at most so many and of so many bytes then; whether it does."""
+        if len(self.items) + len(other.items) > most or self.size + other.size > size or not self.goes_on_with(other):
+            return False
+        self.extend(other)
+        return True
 
     def append(self, item: object, payload: bytes) -> None:
         """One job more, with the next id."""
@@ -244,13 +258,15 @@ class Leases(Sequence[Lease]):
 def joined(blocks: Iterable[Block]) -> Iterator[Block]:
     """The same jobs in as few blocks as can be. None of `blocks` is changed."""
     last: Block | None = None
+    own = False
     for block in blocks:
         if last is not None and last.goes_on_with(block):
+            last, own = last if own else last[:], True
             last.extend(block)
             continue
         if last is not None:
             yield last
-        last = block[:]
+        last, own = block, False
     if last is not None:
         yield last
 

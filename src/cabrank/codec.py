@@ -81,6 +81,8 @@ class PayloadCodec:
         Raises:
             PayloadInvalid: they cannot be encoded as JSON.
         """
+        if len(items) == 1:
+            return len(self._encoded(items[0])) if items[0].__class__ is self.exact else None
         if set(map(type, items)) != {self.exact}:
             return None
         return len(self._encoded(items)) - len(items) - 1  # brackets and commas

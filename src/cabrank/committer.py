@@ -10,11 +10,11 @@ from typing import Protocol
 
 import msgspec
 
-from cabrank.block import Leases, queues_of
+from cabrank.block import Block, Leases, queues_of
 from cabrank.clock import Clock, Timer
 from cabrank.errors import CabrankError, StoreUnavailable
 from cabrank.events import Counters, Events, JobsAdmitted, JobsClaimed, JobsSettled, LeasesLost, TurnFailed
-from cabrank.gathering import Answered, Batch, Gathering, Offer
+from cabrank.gathering import Answered, Batch, Bundle, Gathering, Offer
 from cabrank.job import Job, Lease, Settlement
 from cabrank.states import TRANSITIONS, Cause, State
 from cabrank.stores.contract import OVERFLOW, Admission, Arrival, Returned, Store, Submission, Turn, Verdict, Want
@@ -108,6 +108,11 @@ class Committer:
         """
         self._gathering.place(Offer(submission, answered, patient, size, wanted))
         self.wake()
+
+    def offer_block(self, block: Block, answered: Answered) -> None:
+        """As `offer`, for plain jobs that are alike and do not wait for room. What several submissions bring may go as one."""
+        self._gathering.place_block(block, answered)
+        self.tell()
 
     def tell(self) -> None:
         """Something came for the next turn."""
@@ -349,6 +354,7 @@ class Committer:
     def _tell_admitted(self, batch: Batch, admitted: Sequence[Admission]) -> None:
         stored: list[Sequence[Job]] = list(batch.slice)
         refused: list[Offer] = []
+        parts: list[Offer] = []
         answers: list[tuple[Answered, Admission]] = []
         for offer, admission in zip(batch.offers, admitted, strict=False):
             if admission.verdict is Verdict.FULL and offer.patient:
@@ -356,6 +362,9 @@ class Committer:
                     refused.append(offer)
                 else:
                     offer.answered(self._refusal)
+                continue
+            if admission.verdict.refused and isinstance(offer.answered, Bundle) and (its := offer.answered.offers()):
+                parts += its
                 continue
             if admission.verdict is Verdict.STORED:
                 stored.append(offer.submission.jobs)
@@ -367,6 +376,10 @@ class Committer:
             asyncio.get_running_loop().call_soon(_answer, answers)
         self._counters.admitted += sum(map(len, stored))
         self._gathering.put_back(refused)
+        self._gathering.apart = any(one.verdict.refused for one in admitted) if admitted else self._gathering.apart
+        if parts:  # there is no room for all of a bundle, but perhaps for some
+            self._gathering.put_first(parts)
+            self.wake()
         if self._events and stored:
             self._events.publish(JobsAdmitted(stored))
 

@@ -124,13 +124,11 @@ class Drafts:
         if handler.limit is not None:
             jobs = _alike(handler, self._payloads(handler, items), items, self._ids.take(len(items)))
             return jobs if options is PLAIN else self._with(options, jobs)
-        first, name, queue = self._ids.take(len(items)), handler.name, handler.queue
         if self.is_bare(handler):
             called = function.function if isinstance(function, Isolated) else function
-            block = Block(first, items, Call.ONE, name, queue, called, None, 0)
+            block = Block(self._ids.take(len(items)), items, Call.ONE, handler.name, handler.queue, called, None, 0)
         else:
-            payloads, size = self._sized(handler, items)
-            block = Block(first, items, Call.ONE, name, queue, None, payloads, size)
+            block = self._block(handler, items)
         return block if options is PLAIN else self._with(options, block)
 
     def received(self, handler: AnyHandler, payload: bytes, options: Options = PLAIN) -> Job:
@@ -139,15 +137,17 @@ class Drafts:
         Raises:
             PayloadMalformed, PayloadInvalid, PayloadTooLarge: it is not what the handler takes.
         """
-        if len(payload) > self.limit:
-            raise PayloadTooLarge(len(payload), self.limit)
-        args = handler.codec.decode(payload)
-        if not handler.codec.bounded:
-            check_depth(payload)
-        stored = payload or handler.codec.encode(args)
+        args, stored = self._read(handler, payload)
         key = None if handler.limit is None else limit_key(handler, args)
         job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=stored, limit_key=key, args=args)
         return job if options is PLAIN else self._with(options, [job])[0]
+
+    def received_plain(self, handler: AnyHandler, payload: bytes) -> Sequence[Job]:
+        """As `received` without options: a block, unless the handler has a limit."""
+        if handler.limit is not None:
+            return (self.received(handler, payload),)
+        args, stored = self._read(handler, payload)
+        return Block(self._ids.take(1), [args], Call.ARGS, handler.name, handler.queue, None, [stored], len(stored))
 
     def examined(self, handler: AnyHandler, payloads: Sequence[bytes]) -> list[tuple[object, ...] | PayloadInvalid]:
         """The arguments that each payload stands for, or what is wrong with it."""
@@ -185,6 +185,8 @@ class Drafts:
         """
         if len(jobs.parts) == 1:
             handler, items = jobs.parts[0]
+            if options is PLAIN and handler.limit is None and self._handlers.get(handler.name) is handler:
+                return self._block(handler, list(items))
             return self.many(self.handler_of(handler), handler, list(items), options)
         parts = [(handler, items, self._payloads(self.handler_of(handler), items)) for handler, items in jobs.parts]
         first = self._ids.take(len(jobs))
@@ -192,6 +194,19 @@ class Drafts:
         for handler, items, payloads in parts:
             made += _alike(handler, payloads, items, first + len(made))
         return made if options is PLAIN else self._with(options, made)
+
+    def _block(self, handler: AnyHandler, items: list[object]) -> Block:
+        payloads, size = self._sized(handler, items)
+        return Block(self._ids.take(len(items)), items, Call.ONE, handler.name, handler.queue, None, payloads, size)
+
+    def _read(self, handler: AnyHandler, payload: bytes) -> tuple[tuple[object, ...], bytes]:
+        """The arguments that a payload stands for, and what is stored of it."""
+        if len(payload) > self.limit:
+            raise PayloadTooLarge(len(payload), self.limit)
+        args = handler.codec.decode(payload)
+        if not handler.codec.bounded:
+            check_depth(payload)
+        return args, payload or handler.codec.encode(args)
 
     def _examined(self, handler: AnyHandler, payload: bytes) -> tuple[object, ...] | PayloadInvalid:
         if len(payload) > self.limit:

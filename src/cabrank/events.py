@@ -17,7 +17,7 @@ logger = logging.getLogger("cabrank")
 
 
 class JobsAdmitted(msgspec.Struct, frozen=True):
-    """New jobs are stored, as safely as the store promises. `parts` are their submissions."""
+    """New jobs are stored, as safely as the store promises. `parts` are their submissions; what several brought may be one part."""
 
     parts: Sequence[Sequence[Job]]
 

@@ -8,10 +8,10 @@ from itertools import chain
 
 import msgspec
 
-from cabrank.block import first_queue, queues_of, size_of
+from cabrank.block import Block, first_queue, queues_of, size_of
 from cabrank.errors import CabrankError
 from cabrank.job import Job, Progress, Settlement
-from cabrank.pending import Pending
+from cabrank.pending import MERGED, MERGED_BYTES, Pending
 from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Returned, Submission
 
 Answered = Callable[[Admission | CabrankError], None]
@@ -33,6 +33,41 @@ class Offer(msgspec.Struct):
     def queue(self) -> str:
         """The queue in whose line it stands when there is no room."""
         return first_queue(self.submission.jobs)
+
+
+class Bundle:
+    """Who is told what becomes of one block of jobs that several submissions brought. They go as one as long as there is room for all."""
+
+    def __init__(self, block: Block, answered: Answered) -> None:
+        self._block = block
+        self._parts = [(len(block.items), answered)]
+
+    def add(self, block: Block, answered: Answered) -> bool:
+        """Take one submission more, if its jobs go on with those that are here."""
+        if not self._block.absorb(block, MERGED, MERGED_BYTES):
+            return False
+        self._parts.append((len(block.items), answered))
+        return True
+
+    def __call__(self, outcome: Admission | CabrankError) -> None:
+        for _, answered in self._parts:
+            answered(outcome)
+
+    def offers(self) -> list[Offer]:
+        """Each submission by itself; none if there is only one."""
+        if len(self._parts) == 1:
+            return []
+        offers: list[Offer] = []
+        start = 0
+        for jobs, answered in self._parts:
+            part = self._block[start : start + jobs]
+            offers.append(Offer(Submission(jobs=part), answered, False, part.size, _always))
+            start += jobs
+        return offers
+
+
+def _always() -> bool:
+    return True
 
 
 class Batch(msgspec.Struct):
@@ -75,6 +110,9 @@ class Gathering:
         self.lines: dict[str, deque[Offer]] = {}
         """Who waits for room, by queue. Always the same object."""
         self._offers: deque[Offer] = deque()
+        self._open: tuple[Offer, Bundle] | None = None  # the last bundle of `_offers`, if it can be added to
+        self.apart = False
+        """Whether what comes is not bundled: something found no room lately, and all of a bundle would find none."""
         self._held_back = False
 
     def __bool__(self) -> bool:
@@ -89,6 +127,22 @@ class Gathering:
         """Let it stand in the line of its queue, if there is one and it is patient, else with those that go with the next turn."""
         (self.lines.get(offer.queue, self._offers) if offer.patient else self._offers).append(offer)
 
+    def place_block(self, block: Block, answered: Answered) -> None:
+        """Let jobs that are alike go with the next turn: with those that came before, if they go on with them."""
+        if self._open is not None:
+            offer, bundle = self._open
+            if bundle.add(block, answered):
+                offer.size = size_of(offer.submission.jobs)
+                return
+        bundle = Bundle(block, answered)
+        offer = Offer(Submission(jobs=block), bundle, False, block.size, _always)
+        self._offers.append(offer)
+        self._open = None if self.apart else (offer, bundle)
+
+    def put_first(self, offers: Sequence[Offer]) -> None:
+        """Let these go before all others with the next turn."""
+        self._offers.extendleft(reversed(offers))
+
     def put_back(self, refused: Sequence[Offer]) -> None:
         """Let those that found no room stand first in the lines, in their order."""
         for offer in reversed(refused):
@@ -102,6 +156,7 @@ class Gathering:
 
     def dismiss(self) -> Iterable[Offer]:
         """Take out all that wait for their turn."""
+        self._open = None
         offers, self._offers = self._offers, deque()
         return offers
 
@@ -136,6 +191,7 @@ class Gathering:
         return taken
 
     def _take_offers(self, room: Room, *, anyway: bool, room_came: bool) -> list[Offer]:
+        self._open = None
         if self.lines:  # who came while the first in line was being refused stands behind it
             for offer in self.dismiss():
                 self.place(offer)

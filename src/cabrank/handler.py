@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import FunctionType
-from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload
 
 import msgspec
 
@@ -95,7 +95,8 @@ class Handler(Generic[P, R]):
 
     def each(self: Takes[T], items: Iterable[T]) -> Jobs:
         """One job of this handler for each of `items`, to be submitted together or not at all."""
-        return Jobs(((cast("AnyHandler", self), list(items)),))
+        handler: Any = self
+        return Jobs(((handler, list(items)),))
 
 
 AnyHandler = Handler[Any, Any]
@@ -152,7 +153,7 @@ class Jobs(msgspec.Struct, frozen=True):
 
     def __len__(self) -> int:
         """How many jobs."""
-        return sum([len(items) for _, items in self.parts])
+        return len(self.parts[0][1]) if len(self.parts) == 1 else sum([len(items) for _, items in self.parts])
 
 
 def made(

@@ -23,6 +23,7 @@ from cabrank.gathering import Answered
 from cabrank.handle import JobHandle, JobHandles
 from cabrank.handler import AnyHandler
 from cabrank.job import Job, check_key, digest_of, number_of
+from cabrank.plain import Plain
 from cabrank.results import Elsewhere, Feed, Results, Submitted
 from cabrank.settings import Bound, Kind, PerPool, PerQueue, Settings, load
 from cabrank.stores import open_url
@@ -95,6 +96,7 @@ class Intake:
         self._judges = opened.capabilities.judges_room
         bounds = [self.settings.most_at_once(queue, opened.capabilities.bound) for queue in {*self.app.queues, *Kind}]
         self._least = Bound(min(bound.jobs for bound in bounds), min(bound.bytes for bound in bounds))  # whatever fits, fits anywhere
+        self.plain = Plain(self.app, self.engine, self.settings, least=self._least, enter=self.enter)
         self.drafts = Drafts(self.app, self.engine.ids, clock=self.clock, settings=self.settings, durable=opened.capabilities.durable)
 
     # -------------------------------------------------------------------------------------------------------- submitting
@@ -259,17 +261,6 @@ class Intake:
         else:
             patient = patient and may_wait(first_queue(submission.jobs), self.settings)
             self.engine.committer.offer(submission, answered, patient=patient, size=size)
-
-    def take_block(self, block: Block) -> bool:
-        """Take plain jobs on here and now. False: that needs a turn, or there is no room, or nothing is taken on; then nothing was done."""
-        engine, queue, jobs, size = self.engine, block.queue, len(block.items), block.size
-        if not self._judges or engine.closed is not None or queue in engine.shut or queue in engine.committer.lines:
-            return False
-        room = engine.store.room(queue)
-        if room is None or jobs > self._least.jobs or size > self._least.bytes or not room.take(jobs, size):
-            return False
-        engine.committer.pending.add(block)
-        return True
 
     def feed(
         self,

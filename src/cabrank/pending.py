@@ -35,11 +35,9 @@ class Pending:
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Take jobs to the store that were counted in by `Room.take`. There is nothing to wait for."""
-        block = self.open
         if isinstance(jobs, Block):
-            if block is not None and _merge(block, jobs):
-                return
-            self.begin(jobs)
+            if self.open is None or not self.open.absorb(jobs, MERGED, MERGED_BYTES):
+                self.begin(jobs)
             return
         self.close()
         self.jobs.append(jobs)
@@ -103,11 +101,3 @@ class Pending:
                 del ids[:most]
                 most -= len(returned[run])
         return settlements, returned
-
-
-def _merge(block: Block, more: Block) -> bool:
-    """Let `block` go on with `more`, if it can."""
-    if len(block.items) + len(more.items) > MERGED or block.size + more.size > MERGED_BYTES or not block.goes_on_with(more):
-        return False
-    block.extend(more)
-    return True

@@ -9,8 +9,10 @@ from cabrank.block import Block, Call
 from cabrank.codec import UNENCODABLE
 from cabrank.drafts import Drafts
 from cabrank.engine import Engine
+from cabrank.errors import PayloadInvalid
 from cabrank.handle import JobHandle
 from cabrank.handler import AnyHandler
+from cabrank.pending import MERGED, MERGED_BYTES
 from cabrank.sheaf import SHEAF
 from cabrank.stores.contract import TURN_ROWS, Room
 
@@ -103,3 +105,46 @@ class Way:
     def _begun(self, first: int) -> Block:
         handler, call, bare = self._handler, Call.ONE if self._one else Call.ARGS, self._bare
         return Block(first, [], call, handler.name, handler.queue, self._function if bare else None, None if bare else [], 0)
+
+
+class EachWay:
+    """For calls of one handler that come many together, one for each of some items: what `Way` is for single ones, without handles."""
+
+    def __init__(self, handler: AnyHandler, engine: Engine, room: Room, *, limit: int) -> None:
+        """`limit` is for the bytes of one payload."""
+        self._handler = handler
+        self._queue = handler.queue
+        self._size_of = handler.codec.size_of_each
+        self._limit = limit
+        self._engine = engine
+        self._shut = engine.shut
+        self._ids = engine.ids
+        self._in_line = engine.committer.lines
+        self._pending = engine.committer.pending
+        self._take_room = room.take
+        self._block = Block(0, [], Call.ONE, handler.name, handler.queue, None, handler.codec.encode_each, 0)
+        self._next: int = 0  # the id that `_block` goes on with
+
+    def take(self, items: list[object]) -> int:
+        """Take on one call for each of the items, all or none: the first id. 0: they must go the long way, and nothing was done."""
+        ids, queue, block = self._ids, self._queue, self._block
+        if self._engine.closed is not None or queue in self._shut or queue in self._in_line:
+            return 0
+        try:
+            size, jobs = self._size_of(items), len(items)
+        except PayloadInvalid:
+            return 0  # and there it is said
+        first = ids.next
+        behind = first + jobs
+        if size is None or size > self._limit or behind > ids.end or not self._take_room(jobs, size):
+            return 0
+        ids.next = behind
+        if block is self._pending.open and first == self._next and len(block.items) + jobs <= MERGED and block.size + size <= MERGED_BYTES:
+            block.items += items
+            block.size += size
+        else:
+            handler = self._handler
+            self._block = Block(first, items[:], Call.ONE, handler.name, queue, None, handler.codec.encode_each, size)
+            self._pending.begin(self._block)
+        self._next = behind
+        return first

@@ -119,10 +119,10 @@ async def test_behind_what_cannot_be_read_nothing_is_known_any_more() -> None:
         assert (await wire.ask(REQUEST)).status == 202
         with frozen(store):
             await wire.send(REQUEST)
-            await until(lambda: len(served.lane._replies) == 1)
+            await until(lambda: len(served.lane._owed) == 1)
             for piece in (b"\0", REQUEST):
                 served.lane.data_received(piece)
-            assert len(served.lane._replies) == 1
+            assert len(served.lane._owed) == 1
         assert (await wire.receive()).status == 202
         assert await wire.rest() == b""
 
@@ -152,9 +152,9 @@ async def _statuses(served: Served, data: bytes) -> list[bytes]:
 def test_what_is_no_head_alone_is_not_kept() -> None:
     known = KnownHeads()
     for request in (REQUEST * 2, b"\r\n\r\n" + REQUEST, REQUEST + b"\r\n", b"GET / HTTP/1.1\r\n\r\n" + REQUEST):
-        known.note(request, ENTRANCE, NOTE)
+        known.note(request, [(ENTRANCE, NOTE, b"")])
         assert all(known.find(request[:end]) is None for end in range(len(request) + 1))
-    known.note(REQUEST, ENTRANCE, NOTE)
+    known.note(REQUEST, [(ENTRANCE, NOTE, b"")])
     assert known.find(HEAD) == (ENTRANCE, len(NOTE))
 
 
@@ -162,9 +162,9 @@ def test_only_so_many_heads_of_such_a_length_are_kept() -> None:
     known = KnownHeads()
     heads = [f"POST /{place} HTTP/1.1\r\n\r\n".encode() for place in range(MOST_KNOWN + 1)]
     for head in heads:
-        known.note(head + NOTE, ENTRANCE, NOTE)
+        known.note(head + NOTE, [(ENTRANCE, NOTE, b"")])
     assert [known.find(head) is not None for head in heads].count(True) <= MOST_KNOWN
     assert known.find(heads[-1]) is not None
     long = b"POST /" + b"a" * LONGEST_KNOWN + b" HTTP/1.1\r\n\r\n"
-    known.note(long + NOTE, ENTRANCE, NOTE)
+    known.note(long + NOTE, [(ENTRANCE, NOTE, b"")])
     assert known.find(long) is None

@@ -122,11 +122,21 @@ async def test_a_lane_request_stays_behind_an_asgi_request_that_waits(served: Se
     assert [(await wire.receive()).status for _ in range(3)] == [202, 404, 202]
 
 
+async def test_documents_of_one_turn_have_their_own_answers_where_not_all_find_room(store: FaultyStore) -> None:
+    async with serving(make_app(), store=store, max_queue=3) as served:
+        wire = await served.connect()
+        with frozen(store):
+            await wire.send(post("/telemetry", b"[%b,%b]" % (NOTE, NOTE)) * 3)
+            await until(lambda: len(served.lane._owed) == 3)
+        answers = [await wire.receive() for _ in range(3)]
+        assert [(answer.status, len(answer.json().get("ids", ()))) for answer in answers] == [(202, 2), (429, 0), (429, 0)]
+
+
 async def test_an_error_that_is_known_at_once_does_not_overtake(served: Served, store: FaultyStore) -> None:
     wire = await served.connect()
     with frozen(store):
         await wire.send(post("/jobs/note", NOTE) + post("/jobs/note", b"{"))
-        await until(lambda: bool(served.lane._replies))
+        await until(lambda: bool(served.lane._owed))
     assert [(await wire.receive()).status for _ in range(2)] == [202, 400]
 
 
@@ -134,7 +144,7 @@ async def test_answers_of_one_turn_leave_in_one_write(served: Served, store: Fau
     wire = await served.connect()
     with frozen(store):
         await wire.send(post("/jobs/note", NOTE) * 5)
-        await until(lambda: len(served.lane._replies) == 5)
+        await until(lambda: len(served.lane._owed) == 5)
         recording = Recording(served.lane.transport)
         served.lane.transport = cast(asyncio.Transport, recording)
     answers = [await wire.receive() for _ in range(5)]
@@ -220,11 +230,11 @@ async def test_a_client_that_goes_away_costs_nothing_but_its_answer(served: Serv
     wire = await served.connect()
     with frozen(store):
         await wire.send(post("/jobs/note", NOTE) * 3)
-        await until(lambda: len(served.lane._replies) == 3)
+        await until(lambda: len(served.lane._owed) == 3)
         lane = served.lane
         await wire.close()
         await until(lambda: not served.http.server_state.connections)
-        assert len(lane._replies) == 0
+        assert len(lane._owed) == 0
     await served.dispatcher.join()
     assert served.dispatcher.engine.counters.done == 3
     assert (await served.ask(post("/jobs/note", NOTE))).status == 202
@@ -277,7 +287,7 @@ async def test_a_request_whose_turn_does_not_come_is_answered_503_once(served: S
     wire = await served.connect()
     with frozen(store):
         await wire.send(post("/jobs/note", NOTE))
-        await until(lambda: bool(served.lane._replies))
+        await until(lambda: bool(served.lane._owed))
         for _ in range(LATE_TICKS + 1):
             served.http._heads.renew(())
             served.lane.tick()
@@ -293,7 +303,7 @@ async def test_a_silent_connection_is_closed_and_one_that_waits_is_not(served: S
     wire = await served.connect()
     with frozen(store):
         await wire.send(post("/jobs/note", NOTE))
-        await until(lambda: bool(served.lane._replies))
+        await until(lambda: bool(served.lane._owed))
         for _ in range(IDLE_TICKS + 1):
             served.lane.tick()
     assert (await wire.receive()).status == 202

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cabrank.drafts import Drafts, Options
+from cabrank.drafts import PLAIN, Drafts, Options
 from cabrank.errors import CabrankError, Fault, PayloadInvalid, PayloadMalformed
 from cabrank.faults import MOST
 from cabrank.handler import AnyHandler
@@ -47,6 +47,10 @@ class Batch:
         self.check(examined)
         good = [(payload, each) for payload, each in zip(payloads, examined, strict=True) if not isinstance(each, PayloadInvalid)]
         return self._drafts.arrived(self._handler, good, options)
+
+    def take(self, body: bytes) -> Sequence[Job]:
+        """See `Entrance`."""
+        return self.jobs(body, PLAIN)
 
     def payloads(self, body: bytes) -> list[bytes]:
         """The payloads, each as it came."""

@@ -6,8 +6,14 @@ So a head that once went the lane goes it again, if all of its bytes are the sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cabrank.server.reception import Entrance
 
+Read = tuple[Entrance, bytes, bytes]
+"""A request that was read: where it goes, its body, its idempotency key."""
+
+AT_HAND = 16 * 1024  # bytes of a body that mostly came together with its headers: to refuse it before it is read would save nothing
 HEAD_END = b"\r\n\r\n"
 MOST_KNOWN = 1024  # heads; when there are more, all are forgotten: those that are used come again
 LONGEST_KNOWN = 1024  # bytes of a head, so that all of them take 1 MiB
@@ -21,11 +27,32 @@ class KnownHeads:
         self.find = self._known.get
         """Where a head leads, None if it is not known."""
 
-    def note(self, request: bytes, entrance: Entrance, body: bytes) -> None:
-        """`request` was read from a fresh beginning and was one request with `body`, for `entrance`; or more than that came."""
-        head = request[: len(request) - len(body)]
-        if len(head) > LONGEST_KNOWN or head.find(HEAD_END) != len(head) - len(HEAD_END) or not request.endswith(body):
-            return  # it is not this head alone
+    def alone(self, data: bytes) -> tuple[Entrance, bytes] | None:
+        """Where a request with a known head goes, and its body, if that is all that came."""
+        way = self.find(data[: (at := data.find(HEAD_END) + len(HEAD_END))])
+        return None if way is None or len(data) != at + way[1] else (way[0], data[at:])
+
+    def take(self, data: bytes, read: list[Read]) -> bytes:
+        """Add the requests with known heads that stand first in what came to those that were read; what is left of it."""
+        begins = 0
+        while (way := self.find(data[begins : (at := data.find(HEAD_END, begins) + len(HEAD_END))])) is not None:
+            entrance, length = way
+            if len(data) < at + length:
+                break
+            read.append((entrance, data[at : at + length], b""))
+            begins = at + length
+        return data[begins:]
+
+    def note(self, data: bytes, read: Sequence[Read]) -> None:
+        """`data` was read from a fresh beginning to an end, and these requests were read; note the head, if it is that of one alone."""
+        if len(read) != 1:
+            return
+        entrance, body, key = read[0]
+        head = data[: len(data) - len(body)]
+        if key or len(body) > AT_HAND or len(head) > LONGEST_KNOWN or not data.endswith(body):
+            return
+        if head.find(HEAD_END) != len(head) - len(HEAD_END):
+            return  # more than this request came
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         self._known[head] = entrance, len(body)

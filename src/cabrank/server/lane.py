@@ -20,7 +20,7 @@ from cabrank.errors import CabrankError
 from cabrank.server.access import Access
 from cabrank.server.backpressure import LINE_LIMIT, PIECE, Backpressure
 from cabrank.server.head import check_head, without_upgrade
-from cabrank.server.known import HEAD_END, KnownHeads
+from cabrank.server.known import AT_HAND, KnownHeads, Read
 from cabrank.server.pace import HEADERS_LIMIT, URL_LIMIT, Crowd, Pace, Stage
 from cabrank.server.parameters import OPTION_HEADERS
 from cabrank.server.problems import JSON, Answer, HeadTooLarge, LineTooLong, RequestLate, RequestMalformed, TooManyConnections, answer_to
@@ -28,7 +28,6 @@ from cabrank.server.reception import Entrance, Reception
 from cabrank.server.replies import Heads, Replies
 
 BODY_LIMIT = 256 * 1024  # bytes that the lane holds of one body; a larger one goes where reading can be paused half-way
-AT_HAND = 16 * 1024  # bytes of a body that mostly came together with its headers: to refuse it before it is read would save nothing
 IDLE_TICKS = 75  # seconds until a silent connection is closed: longer than the 60 s of common proxies, so that they close first
 
 # A request with one of these needs more than a look.
@@ -61,10 +60,11 @@ class Lane(Backpressure):
         self._entrance: Entrance | None = None  # of the request that is being read, if it goes the lane
         self._key = b""
         self._body = b""
-        self._read: list[tuple[Entrance, bytes, bytes]] = []  # complete, not entered yet
+        self._read: list[Read] = []  # complete, not entered yet
         self._heads = heads
         self._address = ""
         self._replies = Replies(heads, self._fulfilled, reception.forecast.answer_to)
+        self._owed = self._replies.line
         self._running: RequestResponseCycle | None = None  # the ASGI request that was started last; `cycle` may be one behind it
         self._again = b""  # the head of a request that asked for another protocol, to be read once more without that
         self._entering = False
@@ -82,46 +82,48 @@ class Lane(Backpressure):
         self._silent_ticks = 0
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        known = None if self._pace.stage or self._owes_ordinary else self._known
+        known = self._known if not self._pace.stage and getattr(self.cycle, "response_complete", True) else None
         if known is None:
             self._read_on(data)
-        elif data := self._recognised(data, known):
+        elif not self._last and (alone := known.alone(data)) is not None:
+            self._enter_one(*alone)
+        elif data := known.take(data, self._read):
             self._read_on(data)
-            if len(self._read) == 1 and not self._pace.stage:
-                entrance, body, key = self._read[0]
-                if not key and len(body) <= AT_HAND:
-                    known.note(data, entrance, body)
+            if not self._pace.stage:
+                known.note(data, self._read)
         if self._read:
             read, self._read = self._read, []
             self._enter_all(read)
-        if (len(self._replies) >= LINE_LIMIT or self.flow.write_paused) and not self.transport.is_closing():
+        if (len(self._owed) >= LINE_LIMIT or self.flow.write_paused) and not self.transport.is_closing():
             self.flow.pause_reading()
 
-    def _enter_all(self, read: Sequence[tuple[Entrance, bytes, bytes]]) -> None:
+    def _enter_one(self, entrance: Entrance, body: bytes) -> None:
+        """Enter a request that came alone: mostly nothing is owed on its connection."""
+        answer = self._enter(entrance, body, b"", self._replies.owe)
+        if answer is None:
+            return
+        if self._owed:
+            self._replies.add(answer)
+        elif not self.transport.is_closing():
+            self.server_state.total_requests += 1
+            self.transport.write(self._heads.response(answer, closes=False))
+
+    def _enter_all(self, read: Sequence[Read]) -> None:
         self._entering = True
         replies = self._replies
         known: Answer | None = None
         for entrance, body, key in read:
             known = self._enter(entrance, body, key, replies.owe)
-            if known is not None and (len(read) > 1 or replies or self._last or self._deferred is not None):
+            if known is not None and (len(read) > 1 or self._owed or self._last or self._deferred is not None):
                 replies.add(known)
                 known = None
         self._entering = False
         if known is None:
-            self._send()
+            if replies.ready:
+                self._send()
         elif not self.transport.is_closing():  # it is the only one, and nothing is owed before it
             self.server_state.total_requests += 1
             self.transport.write(self._heads.response(known, closes=False))
-
-    def _recognised(self, data: bytes, known: KnownHeads) -> bytes:
-        """Take the requests whose heads are known from the beginning of what came, where a request begins; what is left of it."""
-        while (way := known.find(data[: (at := data.find(HEAD_END) + len(HEAD_END))])) is not None:
-            entrance, length = way
-            if len(data) < at + length:
-                break
-            self._read.append((entrance, data[at : at + length], b""))
-            data = data[at + length :]
-        return data
 
     def _read_on(self, data: bytes) -> None:
         self._pace.fresh = False
@@ -233,7 +235,7 @@ class Lane(Backpressure):
         """A reply has its answer. One turn of the store answers many: they are sent together."""
         if self._entering or self._sending:
             return
-        if len(self._replies) > 1:
+        if len(self._owed) > 1:
             self._sending = True
             self.loop.call_soon(self._send)
         else:
@@ -245,7 +247,7 @@ class Lane(Backpressure):
         if responses and not self.transport.is_closing():
             self.server_state.total_requests += len(responses)
             self.transport.write(responses[0] if len(responses) == 1 else b"".join(responses))
-        if not self._replies:
+        if (self._last or self._deferred is not None) and not self._owed:
             self._go_on()
         if self.flow.read_paused and self._may_read:
             self.flow.resume_reading()
@@ -261,12 +263,12 @@ class Lane(Backpressure):
 
     @property
     def _may_read(self) -> bool:
-        return super()._may_read and not (self._last or self._deferred is not None or len(self._replies) >= LINE_LIMIT // 2)
+        return super()._may_read and not (self._last or self._deferred is not None or len(self._owed) >= LINE_LIMIT // 2)
 
     @property
     def _owes(self) -> bool:
         """Whether a request that came the lane is unanswered."""
-        return bool(self._replies or self._read)
+        return bool(self._owed or self._read)
 
     @property
     def _owes_ordinary(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, cast
+from typing import Protocol
 
 import msgspec
 
@@ -19,7 +19,7 @@ from cabrank.job import Job, check_key, digest_of
 from cabrank.server.forecast import Forecast
 from cabrank.server.fullness import ADVICE, Fullness
 from cabrank.server.problems import Answer, DocumentFailed, DocumentTooLarge, KeyUnusable
-from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Submission, Verdict
+from cabrank.stores.contract import STORED, TURN_BYTES, TURN_ROWS, Admission, Submission, Verdict
 
 ACCEPTED = 202
 JOBS_PATH = "/jobs/"
@@ -56,6 +56,10 @@ class Entrance(Protocol):
         """The jobs of a body that is within the limit. What it raises is a `CabrankError`, and then nothing was stored."""
         ...
 
+    def take(self, body: bytes) -> range | Sequence[Job]:
+        """As `jobs` without options. If they find room here and now, they are taken on, and their ids come back."""
+        ...
+
     def accepted(self, first_id: int, count: int) -> bytes:
         """The body of the 202 for `count` ids in a row."""
         ...
@@ -69,7 +73,7 @@ class JobEntrance:
         self.queue = handler.queue
         self.limit = limit
         self._handler = handler
-        self._received = drafts.received
+        self._drafts = drafts
         self._begin = f'{{"id":"{prefix}-'.encode()
 
     def too_large(self, size: int) -> CabrankError:
@@ -78,7 +82,11 @@ class JobEntrance:
 
     def jobs(self, body: bytes, options: Options) -> Sequence[Job]:
         """One job."""
-        return (self._received(self._handler, body, options),)
+        return (self._drafts.received(self._handler, body, options),)
+
+    def take(self, body: bytes) -> Sequence[Job]:
+        """See `Entrance`."""
+        return self._drafts.received_plain(self._handler, body)
 
     def accepted(self, first_id: int, count: int) -> bytes:
         """Its id."""
@@ -89,12 +97,14 @@ class JobEntrance:
 class DocumentEntrance:
     """`POST` to a document's path: the user's function makes jobs of it, all of them stored or none."""
 
-    def __init__(self, document: Document, drafts: Drafts, *, prefix: str) -> None:
+    def __init__(self, document: Document, drafts: Drafts, take_each: Callable[[Jobs], int], *, prefix: str) -> None:
         self.name = document.path
         self.queue = ""
         self.limit = TURN_BYTES
         self._document = document
+        self._function: Callable[..., object] = document.function  # a user's file need not be type-checked
         self._drafts = drafts
+        self._take_each = take_each
         self._begin, self._between = f'{{"ids":["{prefix}-', f'","{prefix}-'
 
     def too_large(self, size: int) -> CabrankError:
@@ -103,11 +113,20 @@ class DocumentEntrance:
 
     def jobs(self, body: bytes, options: Options) -> Sequence[Job]:
         """What the function made, in its order."""
+        return self._drafted(self._made(body), options)
+
+    def take(self, body: bytes) -> range | Sequence[Job]:
+        """See `Entrance`."""
+        made = self._made(body)
+        first = self._take_each(made)
+        return range(first, first + len(made)) if first else self._drafted(made, PLAIN)
+
+    def _made(self, body: bytes) -> Jobs:
         args = self._document.codec.decode(body)
         if not self._document.codec.bounded:
             check_depth(body)
         try:
-            made = cast(object, self._document.function(*args))  # a user's file need not be type-checked
+            made = self._function(*args)
         except CabrankError:
             raise
         except Exception as error:  # the function is the user's
@@ -118,6 +137,9 @@ class DocumentEntrance:
             raise DocumentFailed
         if len(made) > TURN_ROWS:
             raise DocumentTooLarge(f"the document makes {len(made):,} jobs, the limit is {TURN_ROWS:,}: send it in parts")
+        return made
+
+    def _drafted(self, made: Jobs, options: Options) -> Sequence[Job]:
         try:
             return self._drafts.together(made, options)
         except RegistrationError as error:
@@ -126,6 +148,8 @@ class DocumentEntrance:
 
     def accepted(self, first_id: int, count: int) -> bytes:
         """All ids, in the order of the jobs."""
+        if count == 1:
+            return f'{self._begin}{first_id}"]}}'.encode()
         if not count:
             return b'{"ids":[]}'
         return f'{self._begin}{self._between.join(map(str, range(first_id, first_id + count)))}"]}}'.encode()
@@ -154,19 +178,34 @@ class Reception:
         if self._turns_away and (refusal := self.refusal(entrance, len(body), key, options)) is not None:
             return self.forecast.answer_to(refusal)
         try:
-            jobs = entrance.jobs(body, options)
+            jobs = entrance.jobs(body, options) if key or options is not PLAIN else entrance.take(body)
+            if isinstance(jobs, range):
+                return Answer(ACCEPTED, entrance.accepted(jobs.start, len(jobs)))
             if not jobs:
                 return Answer(ACCEPTED, entrance.accepted(0, 0))
-            if key:
-                submission = _keyed(entrance, jobs, body, key, options)
-            elif isinstance(jobs, Block) and self.dispatcher.take_block(jobs):
-                return Answer(ACCEPTED, entrance.accepted(jobs.first, len(jobs.items)))
-            else:
-                submission = Submission(jobs=jobs)
+            if isinstance(jobs, Block) and not key:
+                return self._enter_block(entrance, jobs, owe)
+            submission = _keyed(entrance, jobs, body, key, options) if key else Submission(jobs=jobs)
             submission = beside_another(submission, options)
         except CabrankError as error:
             return self.forecast.answer_to(error)
         self.dispatcher.enter(submission, partial(self._tell, owe(), entrance, submission))
+        return None
+
+    def _enter_block(self, entrance: Entrance, block: Block, owe: Callable[[], Answered]) -> Answer | None:
+        first, count, size, queue, posted = block.first, len(block.items), block.size, block.queue, self.forecast.posted
+        if self.dispatcher.plain.take(block):
+            return Answer(ACCEPTED, entrance.accepted(first, count))
+        answered = owe()
+
+        def tell(outcome: Admission | CabrankError) -> None:
+            if outcome is STORED:
+                posted[queue] += count
+                answered(Answer(ACCEPTED, entrance.accepted(first, count)))
+            else:
+                answered(self._refused(outcome, "", size if count == 1 else None))
+
+        self.dispatcher.plain.enter(block, tell)
         return None
 
     def refusal(self, entrance: Entrance, size: int, key: bytes, options: Options = PLAIN) -> CabrankError | None:
@@ -189,16 +228,22 @@ class Reception:
         answered(self._answer(entrance, submission, outcome))
 
     def _answer(self, entrance: Entrance, submission: Submission, outcome: Admission | CabrankError) -> Answer:
+        jobs = submission.jobs
+        if isinstance(outcome, CabrankError) or refusal_of(outcome, submission.key) is not None:
+            return self._refused(outcome, submission.key, size_of(jobs) if len(jobs) == 1 else None)
+        if outcome.verdict is Verdict.STORED:
+            self.forecast.posted[first_queue(jobs)] += len(jobs)
+            return Answer(ACCEPTED, entrance.accepted(first_id(jobs), len(jobs)))
+        return Answer(ACCEPTED, entrance.accepted(outcome.first_id, outcome.count))
+
+    def _refused(self, outcome: Admission | CabrankError, key: str, size: int | None) -> Answer:
+        """What is said of what was not stored. `size`: of one job alone."""
         if isinstance(outcome, CabrankError):
             return self.forecast.answer_to(outcome)
-        if outcome.verdict is Verdict.STORED:
-            self.forecast.posted[first_queue(submission.jobs)] += len(submission.jobs)
-            return Answer(ACCEPTED, entrance.accepted(first_id(submission.jobs), len(submission.jobs)))
-        refusal = refusal_of(outcome, submission.key)
-        if refusal is None:
-            return Answer(ACCEPTED, entrance.accepted(outcome.first_id, outcome.count))
-        if outcome.verdict is Verdict.FULL and len(submission.jobs) == 1:
-            self._full.note(outcome.queue, size=size_of(submission.jobs), bound=outcome.bound)
+        if outcome.verdict is Verdict.FULL and size is not None:
+            self._full.note(outcome.queue, size=size, bound=outcome.bound)
+        refusal = refusal_of(outcome, key)
+        assert refusal is not None  # noqa: S101 -- for the type checker
         return self.forecast.answer_to(refusal)
 
 
@@ -216,13 +261,13 @@ def refusal_of(admission: Admission, key: str) -> CabrankError | None:
 
 
 def _entrances(dispatcher: Dispatcher) -> list[tuple[str, Entrance]]:
-    app, drafts, prefix = dispatcher.app, dispatcher.drafts, dispatcher.engine.handles.prefix
+    app, drafts, prefix, each = dispatcher.app, dispatcher.drafts, dispatcher.engine.handles.prefix, dispatcher.plain.take_each
     if taken := [path for path in app.documents if path.split("/")[1] in OWN_PATHS]:
         raise RegistrationError(f"document path {', '.join(taken)} is the server's own: give it another")
     limit = dispatcher.settings.payload_limit
     return [
         *((JOBS_PATH + name, JobEntrance(handler, drafts, prefix=prefix, limit=limit)) for name, handler in app.handlers.items()),
-        *((path, DocumentEntrance(document, drafts, prefix=prefix)) for path, document in app.documents.items()),
+        *((path, DocumentEntrance(document, drafts, each, prefix=prefix)) for path, document in app.documents.items()),
     ]
 
 

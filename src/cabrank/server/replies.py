@@ -37,26 +37,29 @@ class Replies:
         self._heads = heads
         self._answer_to = answer_to
         self._fulfilled = fulfilled
-        self._line: deque[Reply] = deque()
+        self.line: deque[Reply] = deque()
+        """Those that are owed, in their order. Always the same object."""
 
-    def __len__(self) -> int:
-        return len(self._line)
+    @property
+    def ready(self) -> bool:
+        """Whether the first of them can be sent."""
+        return bool(self.line) and self.line[0].answer is not None
 
     def owe(self) -> Reply:
         """One more reply, behind all others."""
         reply = Reply(self._fulfilled, self._heads.tick)
-        self._line.append(reply)
+        self.line.append(reply)
         return reply
 
     def add(self, answer: Answer) -> None:
         """One more reply, behind all others, that is known already."""
         reply = Reply(self._fulfilled, self._heads.tick)
         reply.answer = answer
-        self._line.append(reply)
+        self.line.append(reply)
 
     def take(self, *, last: bool) -> Sequence[bytes]:
         """The responses that can be sent now. `last`: the connection closes behind the last one that is owed."""
-        line = self._line
+        line = self.line
         taken: list[bytes] = []
         while line and (answer := line[0].answer) is not None:
             line.popleft()
@@ -66,12 +69,12 @@ class Replies:
     def give_up_late(self) -> None:
         """Answer those that have waited too long."""
         since = self._heads.tick - LATE_TICKS
-        for reply in [reply for reply in self._line if reply.tick < since]:
+        for reply in [reply for reply in self.line if reply.tick < since]:
             reply(self._answer_to(AnswerLate()))
 
     def drop(self) -> None:
         """Forget them: nobody is there to read them."""
-        self._line.clear()
+        self.line.clear()
 
 
 class Heads:

@@ -154,38 +154,37 @@ class Admitter:
         """Insert jobs. Those that a claim would choose, since nothing ready waits before them, are written as running at once."""
         leases: list[Lease | Leases] = []
         left = dict(want)
-        parts = list(_alike(jobs))
-        orders = {_order(alike[0]) for alike in parts}
+        parts = [(alike, alike[0]) for alike in _alike(jobs)]
+        orders = {_order(first) for _, first in parts}
         for queue in {queue for queue, _ in orders} if len(orders) > 1 else ():
             if len([order for order in orders if order[0] == queue]) > 1:
                 left.pop(queue, None)  # of several priorities the first come may not be the first served: let a claim choose
-        for alike in parts:
-            its = left.get(alike[0].queue)
-            start = self._startable(alike, its) if its is not None else 0
-            if start and its is not None:
-                begun = alike[:start]
-                size = size_of(begun)
-                self._insert_alike(begun, running=True)
-                self._rooms.of(begun[0].queue)[0].add(-start, -size)
+        for alike, first in parts:
+            its = left.get(first.queue)
+            begun = () if its is None else self._startable(alike, first, its)
+            if begun and its is not None:
+                start, size = len(begun), size_of(begun)
+                self._insert_alike(begun, first, running=True)
+                self._rooms.of(first.queue)[0].add(-start, -size)
                 leases += [Leases(begun)] if isinstance(begun, Block) else [Lease(job, 1) for job in begun]
-                left[begun[0].queue] = Want(its.jobs - start, its.bytes - size, max(0, its.idle - start))
-            if start < len(alike):
-                self._insert_alike(alike[start:], running=False)
+                left[first.queue] = Want(its.jobs - start, its.bytes - size, max(0, its.idle - start))
+            if len(begun) < len(alike):
+                rest = alike[len(begun) :]
+                self._insert_alike(rest, rest[0], running=False)
         return leases
 
-    def _startable(self, jobs: Sequence[Job], want: Want) -> int:
-        """How many of these jobs can start here before any that waits."""
-        first = jobs[0]
+    def _startable(self, jobs: Sequence[Job], first: Job, want: Want) -> Sequence[Job]:
+        """Those of these jobs that can start here before any that waits."""
         room = self._rooms.of(first.queue)[0]
         if room.ready or room.in_line or first.due_at > self._now or first.handler not in self._known:
-            return 0
+            return ()
         start = min(len(jobs), max(0, want.jobs))
-        while start and size_of(jobs[:start]) > want.bytes:
-            start //= 2
-        return start
+        begun = jobs if start == len(jobs) else jobs[:start]
+        while begun and size_of(begun) > want.bytes:
+            begun = begun[: len(begun) // 2]
+        return begun
 
-    def _insert_alike(self, jobs: Sequence[Job], *, running: bool) -> None:
-        first = jobs[0]
+    def _insert_alike(self, jobs: Sequence[Job], first: Job, *, running: bool) -> None:
         later = first.due_at > self._now
         phase = Phase.RUNNING if running else Phase.LATER if later else Phase.READY
         queue = self._queues.number(first.queue)
