@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from cabrank.job import Progress, Settlement
@@ -16,28 +17,29 @@ class Told:
         self.most = dict(workers)
         self.paused: set[str] = set()
         self.shut: set[str] = set()
-        self._heard = 0
-        self._before: dict[int, int] = {}
+        self._heard = Counter[str]()
+        self._before: dict[int, Counter[str]] = {}
 
     def pause(self, queue: str) -> None:
         """Somebody paused the queue here, and was told that it is paused."""
         self.paused.add(queue)
-        self._heard += 1
+        self._heard[queue] += 1
 
     def resume(self, queue: str) -> None:
         """Somebody asks to let the queue go on here, or was told that it does."""
         self.paused.discard(queue)
         self.shut.discard(queue)
-        self._heard += 1
+        self._heard[queue] += 1
 
     def turn_begins(self, number: int) -> None:
         """A turn is sent, perhaps not for the first time."""
-        self._before.setdefault(number, self._heard)
+        self._before.setdefault(number, self._heard.copy())
 
     def turn_says(self, number: int, paused: Collection[str]) -> None:
-        """A turn is answered. One that had begun when somebody here paused or resumed a queue may not know of that."""
-        if self._before[number] == self._heard:
-            self.paused = set(paused)
+        """A turn is answered. Of a queue that somebody here paused or resumed since it began it may say what was before."""
+        before = self._before[number]
+        unsure = {queue for queue, times in self._heard.items() if times != before[queue]}
+        self.paused = (self.paused & unsure) | (set(paused) - unsure)
 
 
 class Way(FaultyStore):
