@@ -63,7 +63,7 @@ def test_arguments_and_defaults_are_the_same(ours: type, theirs: type) -> None:
 def test_they_are_made_of_the_same_but_for_what_cannot_be_shared_by_processes(name: str) -> None:
     """A store that is open, a clock, chance and workers of one's own are of one process; a blocking front makes them anew in each."""
     ours, theirs = (inspect.signature(getattr(module, name)).parameters for module in (cabrank, blocking))
-    assert list(theirs) == [one for one in ours if one not in {"clock", "rng", "spawn"}]
+    assert list(theirs) == [one for one in ours if one not in {"clock", "rng", "spawn", "keep"}]
     assert {one: ours[one].annotation for one in theirs if one != "store"} == {
         one: theirs[one].annotation for one in theirs if one != "store"
     }
