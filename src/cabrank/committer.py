@@ -8,15 +8,13 @@ from itertools import chain
 from random import Random
 from typing import Protocol
 
-import msgspec
-
 from cabrank.block import Block, Leases, queues_of
 from cabrank.clock import Clock, Timer
 from cabrank.errors import CabrankError, StoreUnavailable
 from cabrank.events import Counters, Events, JobsAdmitted, JobsClaimed, JobsSettled, LeasesLost, TurnFailed
 from cabrank.gathering import Answered, Batch, Bundle, Gathering, Offer
 from cabrank.job import Job, Lease, Settlement
-from cabrank.states import TRANSITIONS, Cause, State
+from cabrank.states import Cause
 from cabrank.stores.contract import OVERFLOW, Admission, Arrival, Returned, Store, Submission, Turn, Verdict, Want
 
 SOON_S = 0.005  # how long ended runs wait for others where more wait for workers: a turn costs as much as tens of short jobs
@@ -302,7 +300,7 @@ class Committer:
     def _deliver(self, batch: Batch, turn: Turn) -> None:
         """Tell everybody what the turn did, in the order of the route: settled, admitted, claimed."""
         if batch.settlements or batch.returned:
-            self._tell_settled(batch.returned, batch.settlements, turn)
+            self._tell_settled(batch, turn)
         self._tell_admitted(batch, turn.admitted[len(batch.slice) :])
         if turn.dropped:
             self._counters.dropped += len(turn.dropped)
@@ -325,23 +323,13 @@ class Committer:
             self.wake()
         self._wake_when_due(turn.next_due_s)
 
-    def _tell_settled(self, returned: Returned, settlements: Sequence[Settlement], turn: Turn) -> None:
+    def _tell_settled(self, batch: Batch, turn: Turn) -> None:
         self._room = True
         if turn.lost:
             self._counters.lost += len(turn.lost)
-            gone = frozenset(turn.lost)
-            settlements = [settlement for settlement in settlements if (settlement.id, settlement.run) not in gone]
-            returned = {run: [id for id in ids if (id, run) not in gone] for run, ids in returned.items()}
             if self._events:
                 self._events.publish(LeasesLost(turn.lost))
-        if turn.cancels:
-            ended = frozenset(turn.cancels)
-            settlements = [
-                msgspec.structs.replace(settlement, cause=Cause.CANCELLED)
-                if (settlement.id, settlement.run) in ended and TRANSITIONS[State.RUNNING, settlement.cause] is State.WAITING
-                else settlement
-                for settlement in settlements
-            ]
+        returned, settlements = batch.recorded(turn)
         self._counters.done += sum(map(len, returned.values()))
         self._tell_ended(returned, settlements)
 

@@ -12,7 +12,8 @@ from cabrank.block import Block, first_queue, queues_of, size_of
 from cabrank.errors import CabrankError
 from cabrank.job import Job, Progress, Settlement
 from cabrank.pending import MERGED, MERGED_BYTES, Pending
-from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Returned, Submission
+from cabrank.states import TRANSITIONS, Cause, State
+from cabrank.stores.contract import TURN_BYTES, TURN_ROWS, Admission, Returned, Submission, Turn
 
 Answered = Callable[[Admission | CabrankError], None]
 
@@ -78,6 +79,24 @@ class Batch(msgspec.Struct):
     settlements: list[Settlement]
     returned: Returned
     progress: list[Progress]
+
+    def recorded(self, turn: Turn) -> tuple[Returned, Sequence[Settlement]]:
+        """What `turn` made of what ended: nothing of the runs whose lease was lost, and no other try of those that somebody cancelled."""
+        returned: Returned = self.returned
+        settlements: Sequence[Settlement] = self.settlements
+        if turn.lost:
+            gone = frozenset(turn.lost)
+            settlements = [settlement for settlement in settlements if (settlement.id, settlement.run) not in gone]
+            returned = {run: [id for id in ids if (id, run) not in gone] for run, ids in returned.items()}
+        if turn.cancels:
+            ended = frozenset(turn.cancels)
+            settlements = [
+                msgspec.structs.replace(settlement, cause=Cause.CANCELLED)
+                if (settlement.id, settlement.run) in ended and TRANSITIONS[State.RUNNING, settlement.cause] is State.WAITING
+                else settlement
+                for settlement in settlements
+            ]
+        return returned, settlements
 
 
 class Room(msgspec.Struct):
