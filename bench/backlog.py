@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import msgspec
 
 import cabrank
 from bench.disk import fsync_p50_s
+from bench.figures import p50_p99
 from bench.machine import commit, processor
 from bench.process import cpu_s, peak_memory
 from bench.report import Grid, markdown
@@ -97,13 +97,13 @@ async def claim(url: str) -> None:
         assert len(settlements) == CLAIMED  # noqa: S101 -- else it measures something else
     cpu = (cpu_s("self") - used) / CLAIMS / CLAIMED * 1e6
     await store.close()
-    took.sort()
+    p50, p99 = p50_p99(took)
     print(
         msgspec.json.encode(
             Sample(
                 open_ms=open_ms,
-                claim_p50_ms=statistics.median(took) * 1e3,
-                claim_p99_ms=took[int(len(took) * 0.99)] * 1e3,
+                claim_p50_ms=p50 * 1e3,
+                claim_p99_ms=p99 * 1e3,
                 claim_cpu_us=cpu,
                 claim_memory_mb=peak_memory("self") / 1e6,
             )

@@ -73,3 +73,9 @@ def row(samples: Sequence[Sample], *, go: dict[int, Sample]) -> Row:
 def spread(values: Iterable[float]) -> Spread:
     listed = list(values)
     return Spread(median=statistics.median(listed), low=min(listed), high=max(listed))
+
+
+def p50_p99(values: Iterable[float]) -> tuple[float, float]:
+    """The median, and what 99 of 100 values do not exceed."""
+    ordered = sorted(values)
+    return statistics.median(ordered), ordered[int(len(ordered) * 0.99)]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import statistics
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import cabrank
 from bench.disk import fsync_p50_s
+from bench.figures import p50_p99
 from bench.machine import commit, processor
 from bench.report import Grid, markdown, put
 from cabrank.settings import Settings
@@ -97,9 +97,8 @@ async def measure(url: str, seconds: float, title: str) -> Iterator[Sequence[str
 
 def line(title: str, name: str, took_s: list[float]) -> Sequence[str]:
     """One line of the table."""
-    took_s.sort()
-    p50, p99, longest = statistics.median(took_s), took_s[int(len(took_s) * 0.99)], took_s[-1]
-    return (title, f"{len(took_s):,}", name, *(f"{seconds * 1e3:.2f}" for seconds in (p50, p99, longest)), ASKED[name])
+    figures = (f"{seconds * 1e3:.2f}" for seconds in (*p50_p99(took_s), max(took_s)))
+    return (title, f"{len(took_s):,}", name, *figures, ASKED[name])
 
 
 async def main(seconds: float, page: Path | None) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import NamedTuple
 
 import cabrank
 from bench.disk import fsync_p50_s
+from bench.figures import p50_p99
 from bench.machine import commit, processor
 from bench.report import Grid, markdown, put
 from cabrank.clock import SystemClock
@@ -121,9 +121,8 @@ def table(lines: Sequence[Line]) -> Grid:
     return Grid("", heads, rows)
 
 
-def _of(values: Sequence[float]) -> tuple[str, str]:
-    ordered = sorted(values)
-    return f"{statistics.median(ordered) * 1e3:.2f}", f"{ordered[int(len(ordered) * 0.99)] * 1e3:.2f}"
+def _of(values: Sequence[float]) -> Sequence[str]:
+    return [f"{seconds * 1e3:.2f}" for seconds in p50_p99(values)]
 
 
 def main() -> int:

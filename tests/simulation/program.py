@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from cabrank import App, Batch, Failure, GiveUp, JobContext, Limit, Retry, Snooze, TryAgain, context
-from tests.simulation.acts import Broken, said_of
+from cabrank import App, Batch, Failure, JobContext, Limit, Retry, context
+from tests.simulation.acts import alone, said_of
 from tests.simulation.floor import BATCH, TIMEOUT_S
 from tests.simulation.loop import LIFE
 from tests.simulation.plan import Act, Order
@@ -76,16 +76,8 @@ def _process() -> Process:
 
 async def _perform(process: Process, act: Act, order: Order, job: JobContext) -> None:
     match act:
-        case Act.RAISE:
-            raise Broken(order.token)
-        case Act.GIVE_UP:
-            raise GiveUp("ordered")
-        case Act.TRY_AGAIN:
-            raise TryAgain(after_s=0.1)
         case Act.EXIT:
             raise SystemExit(1)
-        case Act.SNOOZE if job.run % 2:
-            raise Snooze(for_s=0.3)
         case Act.HANG:
             await asyncio.get_running_loop().create_future()
         case Act.CHILDREN:
@@ -93,4 +85,4 @@ async def _perform(process: Process, act: Act, order: Order, job: JobContext) ->
             handle = await process.dispatcher.submit(child, Order(token, (Act.RETURN,), 0.0), key=token)
             process.record.acknowledged(token, handle.number)
         case _:
-            pass
+            alone(act, order, job.run)
