@@ -158,6 +158,47 @@ def test_a_fork_does_not_wait_for_ever_for_a_turn_and_the_child_is_refused_the_f
     assert after
 
 
+OPENS = """
+import os, threading, time
+from pathlib import Path
+from cabrank.stores.sqlite.writer import Writer
+
+def doer(name, rest):
+    writer = Writer(name, between=lambda: None, every_s=60, now=time.monotonic)
+    return writer, lambda: writer.own(Path(name), rest)
+
+closed, owned = [], threading.Event()
+second, own_second = doer("second", lambda: closed.append("second"))
+opening = threading.Thread(target=lambda: (own_second(), owned.set()))
+
+def rest():
+    closed.append("first")
+    if not opening.ident:
+        opening.start()  # when it was settled whom the fork waits for
+        owned.wait(0.3)
+
+first, own_first = doer("first", rest)
+own_first()
+for _ in range(2):
+    pid = os.fork()
+    if pid == 0:
+        print(*closed, owned.is_set(), flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    owned.wait()
+    closed.clear()
+for writer in (first, second):
+    writer.stop()
+    writer.join()
+"""
+
+
+def test_what_would_be_opened_while_a_process_forks_waits_until_it_has(tmp_path: Path) -> None:
+    first, second = output(tmp_path, OPENS)
+    assert first == "first False", "it was not open when the process forked"
+    assert set(second.split()) == {"first", "second", "True"}, "the next fork knows of it"
+
+
 MASTER = """
 import os, threading
 import apps, cabrank

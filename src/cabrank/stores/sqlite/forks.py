@@ -59,29 +59,24 @@ class Halt:
 
 
 class Owner:
-    """A thread that owns a connection to the file at `path`, as a fork sees it."""
+    """A thread that owns a connection to the file at `path`, as a fork sees it. Made while another thread forks, it waits for that."""
 
     def __init__(self, path: Path, halt: Callable[[], Halt]) -> None:
         self.path = path
         self.halt = halt
         self.pid = os.getpid()
-        _owners.add(self)
+        with _gate:
+            _owners.add(self)
 
     def retire(self) -> None:
         """The connection is closed for good."""
         _owners.discard(self)
 
 
-class Forking(threading.local):
-    """Whom a thread that forks has told to stand still."""
-
-    def __init__(self) -> None:
-        self.halts: list[tuple[Owner, Halt]] = []
-
-
 Inode = tuple[int, int]
+_gate = threading.RLock()  # held while this process forks: nobody may begin to own a connection when it was settled who stands still
 _owners: set[Owner] = set()
-_forking = Forking()
+_halted: list[tuple[Owner, Halt]] = []  # those that the thread which forks has told to stand still
 _inherited: set[Inode] = set()  # files of which this process has what its parent's SQLite knew
 
 
@@ -120,25 +115,28 @@ def _inode(path: Path) -> Inode | None:
 
 
 def _before() -> None:
+    _gate.acquire()
     pid = os.getpid()
-    halts = _forking.halts = [(owner, owner.halt()) for owner in tuple(_owners) if owner.pid == pid]
+    _halted[:] = [(owner, owner.halt()) for owner in tuple(_owners) if owner.pid == pid]
     until = time.monotonic() + WAIT_S
-    for _, halt in halts:
+    for _, halt in _halted:
         halt.wait(until)
 
 
 def _after_in_parent() -> None:
-    for _, halt in _forking.halts:
+    for _, halt in _halted:
         halt.end()
-    _forking.halts = []
+    _halted.clear()
+    _gate.release()
 
 
 def _after_in_child() -> None:
-    for owner, halt in _forking.halts:
+    for owner, halt in _halted:
         if not halt.stands:
             _inherit(owner.path)
-    _forking.halts = []
+    _halted.clear()
     _owners.clear()
+    _gate.release()
 
 
 os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
