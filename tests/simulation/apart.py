@@ -83,7 +83,7 @@ def _volley(rng: Random, number: int, storm_s: float, *, brisk: bool) -> Request
         wants_result=False,
         limited=False,
         packed=rng.random() < 0.1,
-        meddles=rng.random() < 0.3,
+        meddles=rng.random() < 0.8,
         apart=True,
     )
 

@@ -35,8 +35,8 @@ async def client(request: Request, processes: Processes, record: Record, rng: Ra
             for order, id in zip(request.orders, asked.result(), strict=True):
                 record.acknowledged(order.token, id)
             if request.meddles:
-                soon_s = 0.1 if request.apart else 1.0
-                for id in asked.result()[: 4 if request.apart else 1]:
+                soon_s = 0.02 if request.apart else 1.0
+                for id in asked.result()[::3] if request.apart else asked.result()[:1]:
                     await _meddle(id, record, rng, soon_s=soon_s)
             return
         error = asked.exception() if asked.done() else TimeoutError("no answer")
