@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
+from operator import length_hint
 
 from cabrank.batch import Batch
 from cabrank.block import Leases
@@ -70,7 +71,10 @@ class JobQueue:
         waiting = self._waiting
         while waiting:
             head = waiting[0]
-            if head.__class__ is Lease or len(head):  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] -- they are many
+            if isinstance(head, Leases):  # the usual thing first
+                if length_hint(head.positions):
+                    return head
+            elif head.__class__ is Lease or len(head):  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] -- they are many
                 return head
             waiting.popleft()
             if isinstance(head, Line):
