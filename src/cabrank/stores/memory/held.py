@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 
 import msgspec
@@ -13,6 +13,8 @@ from cabrank.block import Block
 from cabrank.job import Lease
 from cabrank.stores.contract import Terms
 from cabrank.stores.memory.rows import Run
+
+FEW = 64  # jobs that are taken out of a list one by one, rather than a set is made of all
 
 Ran = tuple[Sequence[int], Run | Block]
 """Ids of jobs that have ended, and what they ran as: one job by itself, or some of a block."""
@@ -118,9 +120,9 @@ class Held:
         """These, each of which is there once, run no more: those that did, with what ran, and those that did not."""
         ran, lost = list[Ran](), list[int]()
         left = sorted(ids)
-        if self._runs:
-            ran += [((id,), self._runs.pop(id)) for id in ids if id in self._runs]
-            left = sorted(set(ids).difference(id for (id, *_), _ in ran))
+        if self._runs and (alone := self._runs.keys() & ids):  # mostly few of very many
+            ran += [((id,), self._runs.pop(id)) for id in sorted(alone)]
+            left = sorted(set(ids) - alone) if len(alone) > FEW else _without(left, alone)
         begin = 0
         while begin < len(left):
             part = self._part_of(left[begin])
@@ -145,6 +147,13 @@ class Held:
         if part.start == part.stop:
             place = bisect_left(self._firsts, part.block.first)
             del self._firsts[place], self._parts[place]
+
+
+def _without(ids: list[int], some: Iterable[int]) -> list[int]:
+    """The ids, which ascend, without some of them."""
+    for id in some:
+        del ids[bisect_left(ids, id)]
+    return ids
 
 
 class Holder(msgspec.Struct):
