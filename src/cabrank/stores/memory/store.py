@@ -241,6 +241,8 @@ class MemoryStore(Inspected):
 
     def _claim_suspect(self, want: Mapping[str, Want], handlers: frozenset[str]) -> list[Lease]:
         """The suspect that is next in one of the queues, if this holder runs nothing."""
+        if not self.ledger.history:  # nothing has crashed
+            return []
         for queue in (queue for queue, its in want.items() if its.alone):
             job = self._next(queue, handlers)
             if isinstance(job, Job) and self._crashes(job) >= SUSPECT_CRASHES:
@@ -260,6 +262,9 @@ class MemoryStore(Inspected):
         """
         ledger = self.ledger
         claimed: list[Lease | Leases] = []
+        waiting = ledger.lines.get(queue)
+        if (waiting is None or not waiting.count) and not ledger.stale and not ledger.limited:
+            return claimed  # nothing waits; where jobs have limits, a look at their lines also ends waits that are over
         taken = size = 0
         free: Job | Block | None = None
         while taken < want.jobs:
