@@ -48,6 +48,8 @@ class JobQueue:
         """Whether more can be taken than `want` said last, because a batch has begun. Whoever acts on that resets it."""
 
     def __len__(self) -> int:
+        if not self._waiting and not self._lines:
+            return 0
         waiting = len(self._waiting) - len(self._blocks) + sum(map(len, self._blocks))
         return waiting + sum(len(line) - line.here for line in self._lines.values()) if self._lines else waiting
 

@@ -118,6 +118,9 @@ class Held:
 
     def pop_all(self, ids: Sequence[int]) -> tuple[list[Ran], list[int]]:
         """These, each of which is there once, run no more: those that did, with what ran, and those that did not."""
+        if len(ids) == 1:
+            found = self.pop(ids[0])
+            return ([], list(ids)) if found is None else ([(ids, found)], [])
         ran, lost = list[Ran](), list[int]()
         left = sorted(ids)
         if self._runs and (alone := self._runs.keys() & ids):  # mostly few of very many
