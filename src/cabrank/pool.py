@@ -10,7 +10,7 @@ from typing import Any
 
 from cabrank.batch import leases_of, reaches
 from cabrank.batching import Batching
-from cabrank.block import Leases
+from cabrank.block import Leases, gathered
 from cabrank.clock import Clock
 from cabrank.job import Lease
 from cabrank.policy import Cancelled, Interrupted, Late, Outcome, TimedOut
@@ -22,6 +22,7 @@ from cabrank.workers.steps import Rounds
 
 SLICE_S = 0.001  # a worker whose jobs never suspend gives the event loop a turn after this
 AT_ONCE = 16  # jobs between two looks at the clock, where a slice has room for more than that
+SHARE = 8  # jobs of a block for each worker, at least, where there are so many: to change to the next block costs half as much as a job
 ALL = sys.maxsize  # as many as there are
 FINISHED, STOPPED = Cancelled(), Interrupted()
 
@@ -120,7 +121,7 @@ class WorkerPool:
 
     def accept(self, leases: Sequence[Lease | Leases]) -> None:
         """Take leases that were claimed, and wake a worker for them."""
-        self.queue.extend(leases)
+        self.queue.extend(gathered(leases, SHARE * self.size) if len(leases) > 1 else leases)
         if self.queue.wants_more:
             self.queue.wants_more = False
             self._freed()

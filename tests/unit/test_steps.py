@@ -170,6 +170,16 @@ async def test_a_job_is_stopped_where_it_waits(waits: Function) -> None:
     assert [outcome for outcome in outcomes(bench) if outcome != Returned(None)] == [Cancelled(), Interrupted()]
 
 
+async def test_a_job_that_waits_for_a_future_at_first_is_stopped_too() -> None:
+    async with manned(Bench()) as bench:
+        give(bench, [rests, rests, for_ever, rests])
+        await turns(10)
+        [running] = bench.pool.running
+        assert bench.pool.cancel((running.job.id, 1))
+        await bench.outcome(4)
+    assert outcomes(bench) == [Returned(None), Returned(None), Cancelled(), Returned(None)]
+
+
 @pytest.mark.parametrize("waits", [for_ever, ever_round])
 async def test_a_swallowed_cancel_does_not_reach_the_next_job(waits: Function) -> None:
     async def swallows() -> str:
@@ -372,11 +382,12 @@ async def test_a_worker_that_is_closed_takes_no_more_steps(waits: Function) -> N
     life: Any = bench.pool.add(coroutine_worker())
     lives = asyncio.ensure_future(life)
     await turns()
-    give(bench, behind(cleans_up))
+    give(bench, behind(cleans_up, cleans_up))
     await turns()
     life.close()
     await turns()
     assert ended == ["once"]
+    assert bench.outcomes == [(1, Returned(None))], "nothing is told of a run that was closed"
     lives.cancel()
     with pytest.raises(RuntimeError, match="cannot reuse"):
         await lives

@@ -60,7 +60,7 @@ class Stepped:
             coroutine.close()
             raise
         finally:
-            self._over, self.within = None, _nothing
+            self._over = None
             if self.advance is not self._send and self.life is not None:  # nobody was told of that cancel: it is the task's again
                 self.life.uncancel()
                 self.life.cancel(self._why)
