@@ -124,6 +124,23 @@ class Block(Sequence[Job]):
         self.extend(other)
         return True
 
+    def copy(self) -> Block:
+        """The same jobs; payloads that were not encoded yet are not now."""
+        payloads = self._encode if self._payloads is None else self._payloads[:]
+        same = Block(
+            self.first,
+            self.items[:],
+            self.call,
+            self.handler,
+            self.queue,
+            self.function,
+            None if self.bare else payloads,
+            self.size,
+            self.priority,
+        )
+        same.created_at, same.started_at = self.created_at, self.started_at
+        return same
+
     def append(self, item: object, payload: bytes) -> None:
         """One job more, with the next id."""
         self.items.append(item)
@@ -253,6 +270,32 @@ class Leases(Sequence[Lease]):
     def __getitem__(self, index: int | slice) -> Lease | list[Lease]:
         left = range(self.next, self.stop)[index]
         return self.lease(left) if isinstance(left, int) else list(map(self.lease, left))
+
+
+def gathered(leases: Iterable[Lease | Leases], least: int) -> Iterator[Lease | Leases]:
+    """The same leases, of which none was taken yet. Blocks with fewer than `least` jobs are one with those that go on with them."""
+    together: list[Leases] = []
+    jobs = 0
+    for one in leases:
+        if together and not (isinstance(one, Leases) and jobs < least and together[-1].block.goes_on_with(one.block)):
+            yield _as_one(together)
+            together, jobs = [], 0
+        if isinstance(one, Leases):
+            together.append(one)
+            jobs += len(one.block)
+        else:
+            yield one
+    if together:
+        yield _as_one(together)
+
+
+def _as_one(together: Sequence[Leases]) -> Leases:
+    if len(together) == 1:
+        return together[0]
+    block = together[0].block.copy()
+    for its in together[1:]:
+        block.extend(its.block)
+    return Leases(block)
 
 
 def joined(blocks: Iterable[Block]) -> Iterator[Block]:

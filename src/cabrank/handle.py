@@ -7,7 +7,6 @@ import contextlib
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from itertools import repeat
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -240,7 +239,8 @@ class Handles:
 
     def _returned(self, run: int, ids: Sequence[int]) -> None:
         self._sheaves.returned(ids)
-        for handle in map(self._live.pop, ids, repeat(None)) if self._live else ():
+        live = self._live
+        for handle in map(live.pop, live.keys() & ids) if live else ():  # mostly few of very many
             held = handle() if isinstance(handle, weakref.ref) else handle
             if held is not None:
                 held._settlement = RETURNED_NONE  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- `learn`, for very many

@@ -10,7 +10,7 @@ from typing import Any
 
 from cabrank.batch import leases_of, reaches
 from cabrank.batching import Batching
-from cabrank.block import Leases
+from cabrank.block import Leases, gathered
 from cabrank.clock import Clock
 from cabrank.job import Lease
 from cabrank.policy import Cancelled, Interrupted, Late, Outcome, TimedOut
@@ -18,11 +18,15 @@ from cabrank.queue import JobQueue, Line
 from cabrank.root import STUBBORN_S
 from cabrank.stores.contract import Want
 from cabrank.workers.contract import Holder, Worker
+from cabrank.workers.steps import Rounds
 
 SLICE_S = 0.001  # a worker whose jobs never suspend gives the event loop a turn after this
 AT_ONCE = 16  # jobs between two looks at the clock, where a slice has room for more than that
+SHARE = 8  # jobs of a block for each worker, at least, where there are so many: to change to the next block costs half as much as a job
 ALL = sys.maxsize  # as many as there are
 FINISHED, STOPPED = Cancelled(), Interrupted()
+
+NO_LEASES: tuple[Leases | None, Leases | None] = (None, None)
 
 Report = Callable[[Lease, Outcome], None]
 
@@ -71,8 +75,10 @@ class WorkerPool:
         self._settling = 0
         self._workers: list[Worker] = []
         self.rank: deque[asyncio.Future[None]] = deque()
+        self.rounds = Rounds(self.rank)
         self._hired = 0
         self._leaving = 0  # how many workers are told to leave: each leaves before it would take another job
+        self._followed, self._following = NO_LEASES  # what was used up last, and what came after it
         self._measured = 0  # `ended` when the run time was last measured
 
     @property
@@ -115,7 +121,7 @@ class WorkerPool:
 
     def accept(self, leases: Sequence[Lease | Leases]) -> None:
         """Take leases that were claimed, and wake a worker for them."""
-        self.queue.extend(leases)
+        self.queue.extend(gathered(leases, SHARE * self.size) if len(leases) > 1 else leases)
         if self.queue.wants_more:
             self.queue.wants_more = False
             self._freed()
@@ -124,7 +130,12 @@ class WorkerPool:
     def after(self, leases: Leases) -> Leases | None:
         """See `Desk`."""
         head = None if self._leaving else self.queue.head
-        return head if isinstance(head, Leases) and head.block.is_like(leases.block) else None
+        if head is self._following and leases is self._followed:  # most workers find the same two
+            return self._following
+        if not isinstance(head, Leases) or not head.block.is_like(leases.block):
+            return None
+        self._followed, self._following = leases, head
+        return head
 
     def next_lease(self, *, first: bool) -> Lease | None:
         """See `Source`."""
@@ -246,6 +257,7 @@ class WorkerPool:
             while not self._leaving:
                 head = self.queue.head
                 if head is None:
+                    self._followed, self._following = NO_LEASES
                     self._hurry()
                     await self._stand_in_rank()
                     slice_began = self.monotonic()

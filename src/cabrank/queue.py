@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
+from operator import length_hint
 
 from cabrank.batch import Batch
 from cabrank.block import Leases
@@ -47,6 +48,8 @@ class JobQueue:
         """Whether more can be taken than `want` said last, because a batch has begun. Whoever acts on that resets it."""
 
     def __len__(self) -> int:
+        if not self._waiting and not self._lines:
+            return 0
         waiting = len(self._waiting) - len(self._blocks) + sum(map(len, self._blocks))
         return waiting + sum(len(line) - line.here for line in self._lines.values()) if self._lines else waiting
 
@@ -70,7 +73,10 @@ class JobQueue:
         waiting = self._waiting
         while waiting:
             head = waiting[0]
-            if head.__class__ is Lease or len(head):  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] -- they are many
+            if isinstance(head, Leases):  # the usual thing first
+                if length_hint(head.positions):
+                    return head
+            elif head.__class__ is Lease or len(head):  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] -- they are many
                 return head
             waiting.popleft()
             if isinstance(head, Line):

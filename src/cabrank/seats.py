@@ -40,6 +40,8 @@ class Seat:
 
     def waits(self, prefix: str) -> Sequence[Wait]:
         """What the run that is on now waits for, of the store with that prefix."""
+        if not self._waits:
+            return []
         lease = None if self.worker is None else self.worker.lease
         return [wait for wait in tuple(self._waits.values()) if wait.lease is lease is not None and wait.prefix == prefix]
 

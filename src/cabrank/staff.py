@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import os
 from collections.abc import Collection, Mapping, Sequence
+from itertools import takewhile
 from typing import assert_never
 
 from cabrank.clock import Clock
@@ -78,8 +79,8 @@ class Staff:
                 continue
             there = set(map(id, pool.workers))
             self._seats[queue] = [seat for seat in self._seats[queue] if id(seat.worker) in there]
-            waits = [seat.waits(prefix) for seat in self._seats[queue]]
-            if all(waits):
+            waits = list(takewhile(bool, (seat.waits(prefix) for seat in self._seats[queue])))
+            if len(waits) == len(self._seats[queue]):
                 found[queue] = [wait for its in waits for wait in its]
         return found
 

@@ -11,7 +11,6 @@ import msgspec
 
 from cabrank import Dispatcher
 from cabrank.batch import Together
-from cabrank.block import Block
 from cabrank.committer import Committer
 from cabrank.gathering import Answered
 from cabrank.job import Lease, Progress, Settlement
@@ -23,6 +22,7 @@ from cabrank.settings import Settings
 from cabrank.states import Cause
 from cabrank.stores.contract import STORED, Admission, Returned, Submission, Turn, Want
 from cabrank.stores.memory import Ledger, MemoryStore
+from cabrank.stores.memory.held import Ran
 from cabrank.stores.memory.ledger import Refusal
 from cabrank.stores.memory.lines import Lines
 from cabrank.stores.memory.rows import Run
@@ -44,17 +44,15 @@ def _no_fence() -> AbstractContextManager[object]:
     """A run that returns makes the job done, whoever holds its lease by then."""
     finish = Ledger.finish
 
-    def finish_any(self: Ledger, holder: int, run: int, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[Run | Block], Sequence[int]]:
-        done: list[int] = []
-        ran: list[Run | Block] = []
+    def finish_any(self: Ledger, holder: int, run: int, ids: Sequence[int]) -> tuple[list[Ran], Sequence[int]]:
+        ran: list[Ran] = []
         lost: list[int] = []
         for id in ids:
             found = self.running(id)
-            ended, its, gone = finish(self, holder, run, (id,)) if found is None else finish(self, found.holder, found.lease.run, (id,))
-            done += ended
+            its, gone = finish(self, holder, run, (id,)) if found is None else finish(self, found.holder, found.lease.run, (id,))
             ran += its
             lost += gone
-        return done, ran, lost
+        return ran, lost
 
     return patch.object(Ledger, "finish", finish_any)
 

@@ -8,7 +8,8 @@ from random import Random
 from cabrank.job import Job
 from cabrank.states import State
 from cabrank.stores.memory import Ledger, MemoryStore, inspector
-from cabrank.stores.memory.rows import NEW, Run, leases_of
+from cabrank.stores.memory.held import leases_of
+from cabrank.stores.memory.rows import NEW, Run
 from cabrank.stores.memory.rows import Row as Kept
 from cabrank.testing import memory_lease
 from tests.simulation.clock import VirtualClock

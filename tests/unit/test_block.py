@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import pytest
 
-from cabrank.block import Block, Call, Leases, joined
+from cabrank.block import Block, Call, Leases, gathered, joined
 from cabrank.job import Job, Lease
 from cabrank.pending import MERGED, Pending
 from cabrank.settings import Settings
@@ -157,3 +158,41 @@ def test_submits_that_go_on_reach_the_store_as_one_block_up_to_a_bound() -> None
     taken = pending.take_jobs(lambda jobs: len(jobs) > 0)
     pending.add(registered(1, first=10 + MERGED + 1))
     assert (list(map(len, taken)), list(map(len, pending.jobs))) == ([MERGED, 1], [1])
+
+
+def small(first: int, count: int, handler: str = "add") -> Block:
+    return Block(first, list(range(first, first + count)), Call.ONE, handler, "async", None, encoded, count)
+
+
+def encoded(items: Sequence[object]) -> list[bytes]:
+    raise AssertionError(f"nobody asked for the payloads of {items}")
+
+
+def test_leases_of_small_blocks_that_go_on_with_each_other_are_one() -> None:
+    single = Lease(Job(id=90, handler="add", queue="async", payload=b""), 1)
+    blocks = [small(1, 3), small(4, 3), small(7, 3), small(10, 3), small(20, 3), small(23, 3, "other"), small(26, 1, "other")]
+    given: list[Lease | Leases] = [*map(Leases, blocks[:4]), single, *map(Leases, blocks[4:])]
+    made = list(gathered(given, 7))
+    assert [one if isinstance(one, Lease) else one.block.ids for one in made] == [
+        range(1, 10),
+        range(10, 13),
+        single,
+        range(20, 23),
+        range(23, 27),
+    ]
+    assert next(one.block.items for one in made if isinstance(one, Leases)) == [*range(1, 10)]
+    assert [len(one) for one in made if isinstance(one, Leases)] == [9, 3, 3, 4]
+    assert [len(block) for block in blocks] == [3, 3, 3, 3, 3, 3, 1], "none of them is changed"
+    assert [one for one in given if one in made] == [given[3], single, given[5]], "those that stand alone are what they were"
+
+
+def test_a_copy_of_a_block_is_like_it_and_can_be_added_to() -> None:
+    for block in (registered(), Block(10, [1, 2], Call.ONE, "bare", "q", work, None, 0), small(1, 3)):
+        block.created_at, block.started_at = 1.0, 2.0
+        same = block.copy()
+        assert (same.ids, same.items, same.size, same.bare) == (block.ids, block.items, block.size, block.bare)
+        assert (same.created_at, same.started_at) == (1.0, 2.0)
+        assert same.goes_on_with(small(same.ids.stop, 1)) == block.goes_on_with(small(same.ids.stop, 1))
+        same.items.append(1)
+        assert len(same) == len(block) + 1
+    assert list(registered().copy()) == list(registered())

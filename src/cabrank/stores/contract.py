@@ -57,7 +57,7 @@ class Verdict(StrEnum):
 
 
 Returned = Mapping[int, Sequence[int]]
-"""Runs that returned None, which are nearly all: by the number of the run, the ids of the jobs."""
+"""Runs that returned None, which are nearly all: by the number of the run, the ids of the jobs, each once."""
 NOTHING_RETURNED: Returned = {}
 
 

@@ -17,6 +17,7 @@ from cabrank.inject import ContextMarker, JobContext, ResourceMarker, Resources
 from cabrank.job import Lease, text_id
 from cabrank.policy import Outcome
 from cabrank.settings import Kind
+from cabrank.workers.steps import Rounds
 
 
 class Desk(Protocol):
@@ -36,6 +37,7 @@ class Desk(Protocol):
     """Where the ids of jobs go whose run returned None; `tell` when there was none."""
     tell: Callable[[], None]
     report: Callable[[Lease, Outcome], None]
+    rounds: Rounds
 
     @property
     def rank(self) -> Collection[object]:

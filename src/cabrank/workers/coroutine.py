@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context
@@ -15,11 +16,13 @@ from cabrank.job import Lease
 from cabrank.policy import RETURNED_NONE, Outcome, Raised, Returned, Unreadable
 from cabrank.stacks import OURS, awaiting, calling, frame_of, lines_of
 from cabrank.workers.contract import Calls, Desk, Place, nobody_minds
+from cabrank.workers.steps import FRESH, Stepped
 
-_FRESH = object()  # what a coroutine yields that wants to go on in a fresh context
+APART = sys.maxsize  # instead of where a streak began: there is none
+TOLD = object()  # instead of what a run returned that has been told of
 
 
-class CoroutineWorker:
+class CoroutineWorker(Stepped):
     """Runs one coroutine at a time, each in a fresh copy of `context`.
 
     A cancel that the handler lets through ends its run and not the worker, if this run was asked to stop; any other
@@ -27,20 +30,19 @@ class CoroutineWorker:
     """
 
     def __init__(self, calls: Calls, context: Context) -> None:
+        super().__init__()
+        self.on_suspend = nobody_minds
         self.began_at = 0.0
-        self.suspended = False
-        self.on_suspend: Callable[[], None] = nobody_minds
         self._retired = False
-        self._closed = False
         self._calls = calls
         self._context = context
         self._its_context = context  # that of the run
-        self._task: asyncio.Task[Any] | None = None
         self._asked: Outcome | None = None
         self._lease: Lease | None = None
         self._leases: Leases | None = None  # what it runs through
         self._at = 0  # where it is in their block
-        self._streak_at = 0  # where it was when it last told how many it has run
+        self._goes_on = False  # whether a job that had suspended was followed by another
+        self._streak_at = 0  # where it was when it last told how many it has run, or `APART`
 
     @property
     def lease(self) -> Lease | None:
@@ -77,16 +79,16 @@ class CoroutineWorker:
     def run_through(self, leases: Leases, desk: Desk) -> Awaitable[bool] | None:
         """See `Worker`. None if each call needs something of its own."""
         function = self._calls.common(leases.block)
-        return None if function is None else self._step(self._take(function, leases, desk), desk)
+        return None if function is None else self._drive(self._take(function, leases, desk), desk)
 
     def interrupt(self, outcome: Outcome, lease: Lease | None = None) -> bool:
         """Cancel the coroutine where it waits."""
         if lease is not None and self.lease is not lease:
             return False
-        if (self._lease is None and self._leases is None) or self._task is None or not self.suspended or self._asked is not None:
+        if (self._lease is None and self._leases is None) or self.life is None or not self.suspended or self._asked is not None:
             return False
         self._asked = outcome
-        self._task.cancel()
+        self.life.cancel()
         return True
 
     def place(self, thread: int) -> Place:
@@ -97,11 +99,11 @@ class CoroutineWorker:
 
     def _waits_at(self) -> Sequence[str]:
         """Below this worker's own steps: those of the handler."""
-        found: Any = None if self._task is None else self._task.get_coro()
+        found: Any = None if self.life is None else self.life.get_coro()
         for waiting, frame in awaiting(found):
             if frame.f_code in STEPS:
                 found = frame.f_locals.get("coroutine") or waiting.cr_await
-                if frame.f_code is not _STEP:
+                if frame.f_code is not _DRIVE:
                     return lines_of(frame for _, frame in awaiting(found))
                 return lines_of(frame for _, frame in awaiting(found.cr_await))
         return ()
@@ -115,14 +117,14 @@ class CoroutineWorker:
         if self._asked is None:
             return False
         self._asked = None
-        task = self._task
-        if task is None or not task.cancelling():
+        life = self.life
+        if life is None or not life.cancelling():
             return False
         try:
             await asyncio.sleep(0)  # before Python 3.13 `uncancel` leaves a cancel that was not yet delivered standing
         except asyncio.CancelledError:
             pass
-        if task.uncancel():  # there is another cancel, which is meant for the worker
+        if life.uncancel():  # there is another cancel, which is meant for the worker
             raise asyncio.CancelledError
         return False
 
@@ -131,22 +133,20 @@ class CoroutineWorker:
 
     async def _take(self, function: Callable[..., Any], leases: Leases, desk: Desk) -> bool:
         """Run one job after another. Jobs that leave the context as it was share one: nobody can tell."""
-        monotonic, outside, context = desk.monotonic, self._context, self._its_context
-        look, rested, ends_at = desk.at_once - 1, False, self._sit_down(leases, desk) + desk.slice_s
+        outside, context, monotonic, first_runs = self._context, self._its_context, desk.monotonic, desk.first_runs
+        look, slice_s, began_at, apart = desk.at_once - 1, desk.slice_s, self._sit_down(leases, desk), False
         more: Leases | None = leases
         while more is not None:
-            leases, more, apart = more, None, False
-            items, one, positions = leases.block.items, leases.block.call is Call.ONE, leases.positions
-            for at in positions:
+            leases, more = more, None
+            items, one, first = leases.block.items, leases.block.call is Call.ONE, leases.block.first
+            for at in leases.positions:
                 self._at = at
-                if apart:  # others may have taken some meanwhile
-                    self._streak_at, apart = at, False
                 try:
                     value = await function(items[at]) if one else await function(*items[at])
                 except BaseException as error:
                     if self._closed:
                         raise
-                    self._report(error, leases, desk)
+                    value = self._report(error, leases, desk)
                 else:
                     if value is not None:
                         self._report(value, leases, desk)
@@ -155,50 +155,63 @@ class CoroutineWorker:
                 except Exception:  # noqa: BLE001 -- what is compared are values that the handler has set
                     same = False
                 if not same:
-                    await _fresh()
-                    context = self._its_context
-                if self.suspended:
-                    rested, apart, ends_at = True, True, self._woken(at, desk) + desk.slice_s
-                    if self._asked is not None or self._retired:
-                        break
-                    self.suspended = False
-                elif not at & look and monotonic() > ends_at:
+                    context = await self._another()
+                if rested := self.suspended:
+                    apart = self._goes_on = True
+                    moment = monotonic()
+                    desk.running_s += moment - began_at
+                    self.began_at = began_at = moment
+                if apart and value is None:
+                    if not first_runs:
+                        desk.tell()
+                    first_runs.append(first + at)
+                    desk.ended += 1
+                if self._asked is not None or self._retired if rested else not at & look and monotonic() > began_at + slice_s:
                     break
+                self.suspended = False
             else:
                 more = self._following(leases, desk)
-        self._go_on(desk)
-        desk.at_work -= 1
-        self._leases = self._lease = None
-        return rested
+        return self._stand_up(desk)
 
     def _sit_down(self, leases: Leases, desk: Desk) -> float:
         """Begin to run through them: the moment."""
         desk.at_work += 1
-        self._begin(leases)
+        self._leases, self._streak_at = leases, leases.next
+        self._at = self._streak_at - 1
         self.began_at = desk.monotonic()
         return self.began_at
-
-    def _begin(self, leases: Leases) -> None:
-        self._leases = leases
-        self._streak_at = begins = leases.next
-        self._at = begins - 1
 
     def _following(self, leases: Leases, desk: Desk) -> Leases | None:
         """Those that are next, when these are used up, if they can be run through in the same way."""
         more = desk.after(leases)
         if more is not None:
-            self._end_streak(self._at + 1, desk)
-            self._begin(more)
+            if self._streak_at != APART:
+                self._end_streak(self._at + 1, desk)
+                self._streak_at = more.next
+                self._at = self._streak_at - 1
+            self._leases = more
         return more
 
-    def _report(self, ended: object, leases: Leases, desk: Desk) -> None:
-        """Tell of a run that did not return None: what it returned, or raised."""
+    def _stand_up(self, desk: Desk) -> bool:
+        """Tell of the runs that have ended: there is no other. Whether the event loop has had a turn."""
+        self._end_streak(self._at + 1, desk)
+        moment = desk.monotonic()
+        desk.running_s += moment - self.began_at
+        desk.at_work -= 1
+        self.began_at, self._goes_on = moment, False
+        self._leases = self._lease = None
+        return self._streak_at == APART
+
+    def _report(self, ended: object, leases: Leases, desk: Desk) -> object:
+        """Tell of a run that did not return None: what it returned, or raised. `TOLD`, instead of that."""
         at = self._at
         self._end_streak(at, desk)
-        self._streak_at = at + 1
+        if self._streak_at != APART:
+            self._streak_at = at + 1
         outcome = self._outcome_of(ended) if isinstance(ended, BaseException) else Returned(ended)
         desk.report(leases.lease(at), outcome)
         desk.ended += 1
+        return TOLD
 
     def _end_streak(self, stop: int, desk: Desk) -> None:
         """Tell of the runs that returned None, one behind the other in the block, up to `stop`."""
@@ -211,34 +224,17 @@ class CoroutineWorker:
             desk.first_runs.extend(range(first + begins, first + stop))
             desk.ended += stop - begins
 
-    def _woken(self, at: int, desk: Desk) -> float:
-        """Tell of a run that had suspended and has ended, and begin another: the moment."""
-        leases = self._leases
-        if self._streak_at == at and leases is not None:  # else it was told of
-            self._streak_at = at + 1
-            first_runs = desk.first_runs
-            if not first_runs:
-                desk.tell()
-            first_runs.append(leases.block.first + at)
-            desk.ended += 1
-        moment = desk.monotonic()
-        desk.running_s += moment - self.began_at
-        self.began_at = moment
-        return moment
-
-    def _go_on(self, desk: Desk) -> float:
-        """Tell of the runs that have ended, and begin another: the moment."""
-        self._end_streak(self._at + 1, desk)
-        moment = desk.monotonic()
-        desk.running_s += moment - self.began_at
-        self.began_at = moment
-        return moment
+    def _break_streak(self, desk: Desk) -> None:
+        """Tell of the runs before this one, which gives the event loop a turn. From now on each is told of by itself: others take some."""
+        self._end_streak(self._at, desk)
+        self._streak_at = APART
+        if self.life is None:
+            self.life = asyncio.current_task()
 
     @types.coroutine
-    def _step(self, coroutine: Coroutine[Any, Any, bool], desk: Desk) -> Generator[Any, Any, bool]:
+    def _drive(self, coroutine: Coroutine[Any, Any, bool], desk: Desk) -> Generator[Any, Any, bool]:
         """Step the coroutine in a context that is replaced when it asks for that."""
-        self._its_context = context = self._context.copy()
-        run, send = context.run, coroutine.send
+        run, send, rank = self.fresh().run, coroutine.send, desk.rank
         advance: Callable[[Any], Any] = send
         value: Any = None
         while True:
@@ -246,18 +242,20 @@ class CoroutineWorker:
                 yielded = run(advance, value)
             except StopIteration as stop:
                 return bool(stop.value)
-            if yielded is _FRESH:
-                self._its_context = context = self._context.copy()
-                run, advance, value = context.run, send, None
+            if yielded is FRESH:
+                run, advance, value = self.fresh().run, send, None
                 continue
             if not self.suspended:
-                if self._at > self._streak_at:
-                    self._end_streak(self._at, desk)
                 self.suspended = True
-                if self._task is None:
-                    self._task = asyncio.current_task()
-                if desk.rank:
+                if self._streak_at != APART:
+                    self._break_streak(desk)
+                if rank:
                     self.on_suspend()
+            if yielded is None and self._goes_on:
+                over, yielded = yield from self.step_on(coroutine, self._its_context, desk.rounds)
+                if over:
+                    return bool(yielded)
+                run = self._its_context.run
             try:
                 value = yield yielded
                 advance = send
@@ -268,10 +266,21 @@ class CoroutineWorker:
             except BaseException as thrown:  # noqa: BLE001 -- whatever is thrown in goes on to the handler
                 advance, value = coroutine.throw, thrown
 
+    @types.coroutine
+    def _another(self) -> Generator[object, None, Context]:
+        """Go on in a fresh context: that."""
+        yield FRESH
+        return self._its_context
+
+    def fresh(self) -> Context:
+        """A context to go on in."""
+        self._its_context = context = self._context.copy()
+        return context
+
     def _suspend(self) -> None:
         self.suspended = True
-        if self._task is None:
-            self._task = asyncio.current_task()
+        if self.life is None:
+            self.life = asyncio.current_task()
         self.on_suspend()
 
     def _resumed(self, step: Any, coroutine: Coroutine[Any, Any, object], yielded: Any) -> Generator[Any, Any, Outcome]:
@@ -295,21 +304,16 @@ class CoroutineWorker:
             raise error
         if isinstance(error, asyncio.CancelledError) and self._asked is not None:
             return self._asked
-        if isinstance(error, asyncio.CancelledError) and self._retired and self._task is not None and self._task.cancelling():
+        if isinstance(error, asyncio.CancelledError) and self._retired and self.life is not None and self.life.cancelling():
             raise error
         return Raised(error)
 
 
-@types.coroutine
-def _fresh() -> Generator[object, None, None]:
-    yield _FRESH
-
-
 # Where a worker's own frames end and a handler's begin.
-_STEP = CoroutineWorker._step.__code__  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- in its own module
+_DRIVE = CoroutineWorker._drive.__code__  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- in its own module
 _TAKE = CoroutineWorker._take.__code__  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- as above
 _RESUMED = CoroutineWorker._resumed.__code__  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] -- as above
-STEPS = frozenset({CoroutineWorker.run.__code__, _TAKE, _RESUMED, _STEP})
+STEPS = frozenset({CoroutineWorker.run.__code__, _TAKE, _RESUMED, _DRIVE})
 
 
 def stepping(frame: types.FrameType | None) -> tuple[CoroutineWorker, Sequence[str]] | None:

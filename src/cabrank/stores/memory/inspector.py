@@ -70,7 +70,7 @@ def tally(ledger: Ledger) -> Mapping[str, Tally]:
         if row.state.value in counts[row.job.queue]:
             counts[row.job.queue][row.state.value] += 1
     for holder in ledger.holders.values():
-        for one in (one for held in holder.runs.values() for one in held.values()):
+        for _, one in (one for held in holder.runs.values() for one in held.items()):
             counts[one.queue if isinstance(one, Block) else one.lease.job.queue]["running"] += 1
     return {queue: Tally(**counted, paused=queue in ledger.paused) for queue, counted in counts.items()}
 

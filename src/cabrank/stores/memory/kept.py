@@ -13,8 +13,10 @@ from cabrank.block import Block
 from cabrank.job import FailedRun, Settlement
 from cabrank.states import State
 from cabrank.stores.contract import JobRecord, Terms, as_finished
+from cabrank.stores.memory.held import Ran
 from cabrank.stores.memory.rows import Run
 
+FEW = 64  # jobs of a block that are kept with those of others: an entry takes as much as these
 NO_ERRORS: Mapping[int, Sequence[FailedRun]] = {}
 
 
@@ -23,7 +25,7 @@ class _Entry(msgspec.Struct):
     until: float
     handler: str
     queue: str
-    ids: array[int]
+    ids: array[int] | range
     results: dict[int, Settlement]
     failed: dict[int, tuple[int, Sequence[FailedRun]]]
     """Of jobs of which runs failed: the number of the last one, and those."""
@@ -32,6 +34,8 @@ class _Entry(msgspec.Struct):
 
     def has(self, id: int) -> bool:
         """Whether it is here. Cost: the first question sorts."""
+        if isinstance(self.ids, range):
+            return id in self.ids
         if not self.in_order:
             self.ids = array("q", sorted(self.ids))
             self.in_order = True
@@ -49,20 +53,21 @@ class Kept:
         self._jobs = 0
         self._bytes = 0
 
-    def add(self, ids: Sequence[int], held: Sequence[Run | Block], results: Mapping[int, Settlement], terms: Terms, now: float) -> None:
-        """Keep jobs that returned in one turn: their ids, as what they ran, what came of those that have a result.
+    def add(self, ran: Sequence[Ran], results: Mapping[int, Settlement], terms: Terms, now: float) -> None:
+        """Keep jobs that returned in one turn, and what came of those that have a result.
 
-        Cost: 8 bytes for each, little time for those that ran as one block.
+        Cost: 8 bytes for each; nearly nothing for those of a block whose ids are in a row.
         """
-        for (handler, queue), numbers, its in _by_handler(ids, held):
+        for (handler, queue), numbers, its in _by_handler(ran):
             keep_s = terms.keep_done_s.get(handler, terms.settings.keep_done_s)
             own = {id: results[id] for id in numbers if id in results} if results else {}
-            runs = {one.lease.job.id: one for one in its if isinstance(one, Run) and one.failed}
+            runs = {one.lease.job.id: one for one in its if one.failed}
             errors = as_finished({id: run.failed for id, run in runs.items()}) if runs else NO_ERRORS
             failed = {id: (runs[id].lease.run, its_errors) for id, its_errors in errors.items()}
             size = sum(len(s.result) for s in own.values() if s.result is not None)
             size += sum(len(one.error) for its_errors in errors.values() for one in its_errors)
-            self._entries.append(_Entry(now, now + keep_s, handler, queue, array("q", numbers), own, failed, size))
+            kept = numbers if isinstance(numbers, range) else array("q", numbers)
+            self._entries.append(_Entry(now, now + keep_s, handler, queue, kept, own, failed, size))
             self._jobs += len(numbers)
             self._bytes += size
         while self._entries and (self._jobs > self._most_jobs or self._bytes > self._most_bytes or self._entries[0].until < now):
@@ -107,35 +112,20 @@ class Kept:
         self._bytes -= entry.size
 
 
-_Alike = tuple[tuple[str, str], Sequence[int], Sequence[Run | Block]]
+_Alike = tuple[tuple[str, str], Sequence[int], Sequence[Run]]
 
 
-def _by_handler(ids: Sequence[int], held: Sequence[Run | Block]) -> Iterator[_Alike]:
-    """The jobs by handler and queue. What ran as one block is found without a look at each."""
-    start, others = 0, dict[tuple[str, str], tuple[list[int], list[Run | Block]]]()
-    while start < len(held):
-        first = held[start]
-        end = _end_of(first, held, start) if isinstance(first, Block) else start
-        if end > start and isinstance(first, Block):
-            yield (first.handler, first.queue), ids[start:end], ()
-            start = end
+def _by_handler(ran: Sequence[Ran]) -> Iterator[_Alike]:
+    """The jobs by handler and queue, those apart that ran by themselves. Those of one block are found without a look at each."""
+    others: dict[tuple[str, str], tuple[list[int], list[Run]]] = {}
+    for ids, one in ran:
+        if isinstance(one, Block) and len(ids) > FEW:
+            yield (one.handler, one.queue), ids, ()
             continue
-        job = first if isinstance(first, Block) else first.lease.job
+        job = one if isinstance(one, Block) else one.lease.job
         numbers, its = others.setdefault((job.handler, job.queue), ([], []))
-        numbers.append(ids[start])
-        its.append(first)
-        start += 1
+        numbers += ids
+        if isinstance(one, Run):
+            its.append(one)
     for names, (numbers, its) in others.items():
         yield names, numbers, its
-
-
-def _end_of(block: Block, held: Sequence[Run | Block], start: int) -> int:
-    """Where the runs of a block end that stand side by side from `start` on; `start` if they stand scattered."""
-    low, high = start, min(len(held), start + len(block))
-    if held[high - 1] is not block:
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if held[middle] is block else (low, middle)
-        high = low + 1
-    part = held[start:high]
-    return high if part.count(block) == len(part) else start

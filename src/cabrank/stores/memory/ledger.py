@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import repeat
 from operator import attrgetter
 from random import Random
-from typing import Any
 
 import msgspec
 
@@ -18,10 +16,11 @@ from cabrank.job import Job, Lease, Progress, Settlement, new_prefix, text_id
 from cabrank.settings import Settings
 from cabrank.states import Cause, State, after
 from cabrank.stores.contract import ID_BLOCK, REPLACED, STORED, Admission, Submission, Terms, Verdict
+from cabrank.stores.memory.held import Held, Holder, Ran, run_of, runs_of
 from cabrank.stores.memory.kept import Kept
 from cabrank.stores.memory.line import Line
 from cabrank.stores.memory.lines import Lines
-from cabrank.stores.memory.rows import NEW, History, Holder, Row, Run, Shelved, crashed, ended, run_of, runs_of
+from cabrank.stores.memory.rows import NEW, History, Row, Run, Shelved, crashed, ended
 from cabrank.stores.memory.ticks import Ticks
 from cabrank.stores.memory.unique import Uniques
 
@@ -200,42 +199,37 @@ class Ledger:
         past = self.history.pop(job.id, NEW) if self.history else NEW
         lease = Lease(job, past.run + 1, past.failures, past.crashes)
         run = Run(lease, holder, self.created.pop(job.id, 0.0), now, past.failed)
-        self.holders[holder].runs.setdefault(lease.run, {})[job.id] = run
+        self.holders[holder].runs.setdefault(lease.run, Held()).add(run)
         return lease
 
     def lease_block(self, block: Block, holder: int, now: float) -> Leases:
         """Turn the waiting jobs of a block into running ones."""
         block.started_at = now
         self.lines[block.queue].add(-len(block), -block.size)
-        self.holders[holder].runs[1].update(dict.fromkeys(block.ids, block))
+        self.holders[holder].runs[1].add_block(block)
         return Leases(block)
 
     # ------------------------------------------------------------------------------------------------------- settlement
 
-    def finish(self, holder: int, run: int, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[Run | Block], Sequence[int]]:
-        """Record runs of a holder that returned. The ids that are done now, as what they ran, and those for which nothing changed."""
-        held = self.holders[holder].runs.get(run, {})
-        before = len(held)
-        ended: list[Any] = [*map(held.pop, ids, repeat(None))]
-        done, lost = ids, list[int]()
-        if before - len(held) != len(ids):
-            known = list(zip(ids, ended, strict=True))
-            done, lost = [id for id, was in known if was is not None], [id for id, was in known if was is None]
-            ended = [was for was in ended if was is not None]
+    def finish(self, holder: int, run: int, ids: Sequence[int]) -> tuple[list[Ran], Sequence[int]]:
+        """Record runs of a holder that returned. What is done now, and the ids for which nothing changed."""
+        held = self.holders[holder].runs.get(run)
+        ran, lost = (list[Ran](), ids) if held is None else held.pop_all(ids)
         if self.cancelling or self.progress:
-            for id in done:
+            for id in (id for done, _ in ran for id in done):
                 self.cancelling.pop(id, None)
                 self.progress.pop(id, None)
         if self.limited:
-            self.limited.ended(done)
-        return done, ended, lost
+            self.limited.ended(id for done, _ in ran for id in done)
+        return ran, lost
 
     def settle(self, holder: int, settlement: Settlement, now: float) -> bool:
         """Record what became of a run that did not return. False: it was not the job's running one any more; nothing is changed."""
-        held = self.holders[holder].runs.get(settlement.run, {}).pop(settlement.id, None)
-        if held is None:
+        held = self.holders[holder].runs.get(settlement.run)
+        ran = None if held is None else held.pop(settlement.id)
+        if ran is None:
             return False
-        self._become(run_of(settlement.id, held, holder), settlement, now)
+        self._become(run_of(settlement.id, ran, holder), settlement, now)
         return True
 
     def told(self, progress: Sequence[Progress]) -> None:
@@ -256,8 +250,8 @@ class Ledger:
         """The job of that id, if it runs."""
         for number, holder in self.holders.items():
             for held in holder.runs.values():
-                if id in held:
-                    return run_of(id, held[id], number)
+                if (ran := held.get(id)) is not None:
+                    return run_of(id, ran, number)
         return None
 
     def rows(self) -> Iterator[tuple[int, Row]]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
 import msgspec
 
-from cabrank.block import Block
 from cabrank.job import LOST, FailedRun, Job, Lease, Settlement, failures_kept
 from cabrank.states import CRASHES, FAILURES, Cause, State
 from cabrank.stores.contract import Terms
@@ -49,39 +45,9 @@ class Shelved(msgspec.Struct, frozen=True):
     at: float
 
 
-Held = dict[int, Run | Block]
-"""Running jobs by id; of a job that is in a block, the block."""
-
-
-class Holder(msgspec.Struct):
-    """One opened store. `expires_at` is on the monotonic clock: infinity while its process lives and renews.
-
-    `runs` is what it holds, by the number of the run: (run, id) is the fence.
-    """
-
-    terms: Terms
-    expires_at: float = math.inf
-    runs: dict[int, Held] = msgspec.field(default_factory=lambda: {1: {}})
-
-
 Row = Job | Run | Shelved
 
 NEW = History()
-
-
-def run_of(id: int, held: Run | Block, holder: int) -> Run:
-    """What runs under that id."""
-    return Run(Lease(held.job(id), 1), holder, held.created_at, held.started_at) if isinstance(held, Block) else held
-
-
-def runs_of(number: int, holder: Holder) -> Iterator[Run]:
-    """What a holder runs."""
-    return (run_of(id, one, number) for held in holder.runs.values() for id, one in held.items())
-
-
-def leases_of(holder: Holder) -> Iterator[Lease]:
-    """What a holder holds."""
-    return (run.lease for run in runs_of(0, holder))
 
 
 def ended(run: Run, settlement: Settlement, now: float) -> History:

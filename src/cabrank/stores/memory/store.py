@@ -29,11 +29,12 @@ from cabrank.stores.contract import (
     Want,
 )
 from cabrank.stores.memory import aging, room
+from cabrank.stores.memory.held import Holder, Ran
 from cabrank.stores.memory.inspected import Inspected
 from cabrank.stores.memory.ledger import Ledger
 from cabrank.stores.memory.lines import Line as LimitLine
 from cabrank.stores.memory.overflow import Drops
-from cabrank.stores.memory.rows import NEW, Holder, Run
+from cabrank.stores.memory.rows import NEW
 
 CAPABILITIES = Capabilities(
     durable=False,
@@ -212,17 +213,17 @@ class MemoryStore(Inspected):
         ledger, holder = self.ledger, self.holder
         lost: list[Fence] = []
         for run, ids in returned.items():
-            done, ran, gone = ledger.finish(holder, run, ids)
+            ran, gone = ledger.finish(holder, run, ids)
             lost += [(id, run) for id in gone]
-            if done and ledger.kept is not None:
-                ledger.kept.add(done, ran, {}, terms, self._now)
+            if ran and ledger.kept is not None:
+                ledger.kept.add(ran, {}, terms, self._now)
         results: dict[int, Settlement] = {}
-        its: list[Run | Block] = []
+        its: list[Ran] = []
         cancelled: list[Fence] = []
         for settlement in settlements:
             fence = settlement.id, settlement.run
             if settlement.cause is Cause.RETURNED:
-                _, ran, _ = ledger.finish(holder, settlement.run, (settlement.id,))
+                ran, _ = ledger.finish(holder, settlement.run, (settlement.id,))
                 if ran:
                     results[settlement.id] = settlement
                     its += ran
@@ -235,11 +236,13 @@ class MemoryStore(Inspected):
             elif was_cancelled:
                 cancelled.append(fence)
         if its and ledger.kept is not None:
-            ledger.kept.add(list(results), its, results, terms, self._now)
+            ledger.kept.add(its, results, terms, self._now)
         return lost, cancelled
 
     def _claim_suspect(self, want: Mapping[str, Want], handlers: frozenset[str]) -> list[Lease]:
         """The suspect that is next in one of the queues, if this holder runs nothing."""
+        if not self.ledger.history:  # nothing has crashed
+            return []
         for queue in (queue for queue, its in want.items() if its.alone):
             job = self._next(queue, handlers)
             if isinstance(job, Job) and self._crashes(job) >= SUSPECT_CRASHES:
@@ -259,6 +262,9 @@ class MemoryStore(Inspected):
         """
         ledger = self.ledger
         claimed: list[Lease | Leases] = []
+        waiting = ledger.lines.get(queue)
+        if (waiting is None or not waiting.count) and not ledger.stale and not ledger.limited:
+            return claimed  # nothing waits; where jobs have limits, a look at their lines also ends waits that are over
         taken = size = 0
         free: Job | Block | None = None
         while taken < want.jobs:

@@ -19,6 +19,7 @@ from cabrank.block import Leases
 from cabrank.job import Job, Lease
 from cabrank.policy import Outcome, Returned
 from cabrank.workers.contract import Worker
+from cabrank.workers.steps import Rounds
 
 
 class Gate:
@@ -74,6 +75,7 @@ class Desk:
         self.monotonic: Callable[[], float] = time.monotonic
         self.first_runs: list[int] = []
         self.rank: Collection[object] = ()
+        self.rounds = Rounds(self.rank)
         self.tell: Callable[[], None] = lambda: None
         self.report: Callable[[Lease, Outcome], None] = self._report
 
