@@ -10,9 +10,10 @@ import pytest
 
 from cabrank.drafts import PLAIN, Options
 from cabrank.server.backpressure import LINE_LIMIT
+from cabrank.server.entrances import Entrance
 from cabrank.server.lane import BODY_LIMIT, IDLE_TICKS
 from cabrank.server.problems import Answer
-from cabrank.server.reception import Answered, Entrance
+from cabrank.server.reception import Answered
 from cabrank.server.replies import LATE_TICKS
 from cabrank.settings import MIB
 from cabrank.testing import FaultyStore
