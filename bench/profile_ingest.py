@@ -100,7 +100,8 @@ class Bench:
     def __init__(self, dispatcher: cabrank.Dispatcher, connections: int, request: bytes) -> None:
         heads = Heads(dispatcher.engine.handles.durability)
         reception = Reception(dispatcher)
-        lane = partial(Lane, reception, heads, Access(), Crowd(most=10_000, most_each=10_000), KnownHeads(), Rounds(reception, heads))
+        crowd = Crowd(most=10_000, most_each=10_000)
+        lane = partial(Lane, reception, heads, Access(), crowd, KnownHeads(), Rounds(reception, heads, crowd))
         config = uvicorn.Config(cast(Any, None), http=cast(Any, lane), ws="none", lifespan="off", interface="asgi3", log_config=None)
         config.loaded, config.loaded_app = True, cast(Any, None)
         config.ws_protocol_class = None

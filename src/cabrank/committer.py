@@ -238,6 +238,8 @@ class Committer:
             self._awake = asyncio.get_running_loop().create_future()
             await self._awake
             self._awake = None
+        for bring in self.pending.before:
+            bring()
         self._woken, self.is_told = False, self._soon is not None
 
     def _gather(self) -> Batch:

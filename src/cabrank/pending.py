@@ -18,6 +18,8 @@ class Pending:
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self.tell = tell
+        self.before: list[Callable[[], None]] = []
+        """Called before a turn takes what is here: whoever holds something back brings it."""
         self.jobs: list[Sequence[Job]] = []
         self.open: Block | None = None
         """The last of `jobs`, if it can be added to."""

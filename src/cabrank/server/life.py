@@ -116,7 +116,7 @@ class HttpServer(uvicorn.Server):
         self._announce = announce
         self._unlooked: list[object] = []  # connections that have not looked after themselves in this second
         crowd = Crowd(most=_connections(settings.connections), most_each=settings.connections_per_address)
-        lane = partial(Lane, reception, self._heads, access, crowd, KnownHeads(), Rounds(reception, self._heads))
+        lane = partial(Lane, reception, self._heads, access, crowd, KnownHeads(), Rounds(reception, self._heads, crowd))
         super().__init__(
             uvicorn.Config(
                 Guard(Api(reception).asgi(), access),

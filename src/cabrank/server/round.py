@@ -16,11 +16,13 @@ from cabrank.errors import CabrankError
 from cabrank.gathering import Answered, Several
 from cabrank.server.entrances import HotEntrance
 from cabrank.server.known import HEAD_END
+from cabrank.server.pace import Crowd
 from cabrank.server.problems import Answer
 from cabrank.server.reception import ACCEPTED, Reception
 from cabrank.server.replies import Accepted, Heads, Reply
 from cabrank.stores.contract import STORED, Admission
 
+FEW = 2  # connections, of which a request is entered as it comes: a round would hardly have a second one
 MOST = 64  # requests that are entered together; more would let the first of them wait
 
 
@@ -53,11 +55,12 @@ class Asker(Protocol):
 class Round:
     """Gathers the requests for one entrance until the event loop has read what came, or they are `MOST`."""
 
-    def __init__(self, entrance: HotEntrance, reception: Reception, heads: Heads, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, entrance: HotEntrance, reception: Reception, heads: Heads, crowd: Crowd, loop: asyncio.AbstractEventLoop) -> None:
         self._entrance = entrance
         self._reception = reception
         self._plain = reception.dispatcher.plain
         self._accepted = Accepted(heads, entrance)
+        self._crowd = crowd
         self._call_soon = loop.call_soon
         self._askers: list[Asker] = []
         self._bodies: list[bytes] = []
@@ -67,9 +70,9 @@ class Round:
         asker.coming = True
         self._askers.append(asker)
         self._bodies.append(body)
-        if len(self._askers) == 1:
+        if len(self._askers) == 1 and self._crowd.all > FEW:
             self._call_soon(self.enter)
-        elif len(self._askers) == MOST:
+        elif len(self._askers) == 1 or len(self._askers) == MOST:
             self.enter()
 
     def enter(self) -> None:
@@ -172,16 +175,18 @@ class _Owed(Several):
 
 
 class Rounds:
-    """The rounds of a server, one for each entrance."""
+    """The rounds of a server, one for each entrance. A turn of the store takes what is in them along."""
 
-    def __init__(self, reception: Reception, heads: Heads) -> None:
+    def __init__(self, reception: Reception, heads: Heads, crowd: Crowd) -> None:
         self._reception = reception
         self._heads = heads
+        self._crowd = crowd
         self._rounds: dict[HotEntrance, Round] = {}
 
     def of(self, entrance: HotEntrance) -> Round:
         """That of an entrance."""
         found = self._rounds.get(entrance)
         if found is None:
-            found = self._rounds[entrance] = Round(entrance, self._reception, self._heads, asyncio.get_running_loop())
+            found = self._rounds[entrance] = Round(entrance, self._reception, self._heads, self._crowd, asyncio.get_running_loop())
+            self._reception.dispatcher.engine.committer.pending.before.append(found.enter)
         return found
