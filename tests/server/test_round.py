@@ -114,6 +114,25 @@ async def test_a_turn_takes_along_what_came_before_it() -> None:
         assert admitted == [turns + 1]
 
 
+@pytest.mark.parametrize("more_s", [60.0, 0.0])
+async def test_a_turn_waits_while_each_look_of_the_loop_brings_more(monkeypatch: pytest.MonkeyPatch, more_s: float) -> None:
+    """But not for long."""
+    monkeypatch.setattr("cabrank.committer.MORE_S", more_s)
+    async with serving(make_app(), store=turning_store()) as served:
+        many = await connected(served, 8, JOB)
+        await served.dispatcher.join()
+        admitted = list[int]()
+        served.dispatcher.engine.events.subscribe(
+            lambda event: admitted.append(len(event.jobs)) if isinstance(event, JobsAdmitted) else None
+        )
+        for lane in many.lanes:
+            lane.data_received(JOB)
+            await asyncio.sleep(0)
+        assert [answer.status for answer in await many.answers()] == [202] * 8
+        assert sum(admitted) == 8
+        assert (admitted == [8]) is (more_s > 0)
+
+
 async def test_a_round_that_is_full_does_not_wait_for_the_loop(served: Served) -> None:
     many = await connected(served, MOST + 1, JOB)
     many.come(*[JOB] * (MOST + 1))

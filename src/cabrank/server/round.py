@@ -52,16 +52,30 @@ class Asker(Protocol):
         ...
 
 
+class Traffic:
+    """Whether requests may come at once, so that it is worth a look."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
+        self.flows = False
+        """Whether something was offered to the store, or answered by it, since this was set to false."""
+
+    @property
+    def many(self) -> bool:
+        """Whether there are enough connections for several requests to come together."""
+        return self._crowd.all > FEW
+
+
 class Round:
     """Gathers the requests for one entrance until the event loop has read what came, or they are `MOST`."""
 
-    def __init__(self, entrance: HotEntrance, reception: Reception, heads: Heads, crowd: Crowd, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, entrance: HotEntrance, reception: Reception, heads: Heads, traffic: Traffic) -> None:
         self._entrance = entrance
         self._reception = reception
         self._plain = reception.dispatcher.plain
         self._accepted = Accepted(heads, entrance)
-        self._crowd = crowd
-        self._call_soon = loop.call_soon
+        self._traffic = traffic
+        self._call_soon = asyncio.get_running_loop().call_soon
         self._askers: list[Asker] = []
         self._bodies: list[bytes] = []
 
@@ -70,7 +84,7 @@ class Round:
         asker.coming = True
         self._askers.append(asker)
         self._bodies.append(body)
-        if len(self._askers) == 1 and self._crowd.all > FEW:
+        if len(self._askers) == 1 and self._traffic.many:
             self._call_soon(self.enter)
         elif len(self._askers) == 1 or len(self._askers) == MOST:
             self.enter()
@@ -125,7 +139,7 @@ class Round:
             if not self._plain.may_enter(jobs):
                 return False
             if not self._plain.take(jobs):
-                self._plain.enter(jobs, _Owed(self._reception, self._accepted, askers, jobs, counts))
+                self._plain.enter(jobs, _Owed(self._reception, self._accepted, self._traffic, askers, jobs, counts))
                 return True
             jobs = jobs.ids
         for asker, response in zip(askers, self._accepted.each(jobs.start, counts), strict=True):
@@ -141,7 +155,17 @@ class Round:
 class _Owed(Several):
     """The answers to requests whose jobs are offered to the store as one block."""
 
-    def __init__(self, reception: Reception, accepted: Accepted, askers: Sequence[Asker], jobs: Block, counts: Sequence[int]) -> None:
+    def __init__(
+        self,
+        reception: Reception,
+        accepted: Accepted,
+        traffic: Traffic,
+        askers: Sequence[Asker],
+        jobs: Block,
+        counts: Sequence[int],
+    ) -> None:
+        self._traffic = traffic
+        traffic.flows = True
         self._reception = reception
         self._accepted = accepted
         self._askers = askers
@@ -154,6 +178,7 @@ class _Owed(Several):
             for _, answered in self.each():
                 answered(outcome)
             return
+        self._traffic.flows = True
         self._reception.forecast.posted[self._queue] += sum(self._counts)
         responses = self._accepted.each(self._first, self._counts)
         for asker, reply, response in zip(self._askers, self._replies, responses, strict=True):
@@ -175,18 +200,25 @@ class _Owed(Several):
 
 
 class Rounds:
-    """The rounds of a server, one for each entrance. A turn of the store takes what is in them along."""
+    """The rounds of a server, one for each entrance. A turn of the store takes along what is in them."""
 
     def __init__(self, reception: Reception, heads: Heads, crowd: Crowd) -> None:
         self._reception = reception
         self._heads = heads
-        self._crowd = crowd
+        self._traffic = Traffic(crowd)
         self._rounds: dict[HotEntrance, Round] = {}
+        reception.dispatcher.engine.committer.pending.before.append(self._bring)
 
     def of(self, entrance: HotEntrance) -> Round:
         """That of an entrance."""
         found = self._rounds.get(entrance)
         if found is None:
-            found = self._rounds[entrance] = Round(entrance, self._reception, self._heads, self._crowd, asyncio.get_running_loop())
-            self._reception.dispatcher.engine.committer.pending.before.append(found.enter)
+            found = self._rounds[entrance] = Round(entrance, self._reception, self._heads, self._traffic)
         return found
+
+    def _bring(self) -> bool:
+        """Enter what has come. Whether more may come at once: since the last look something has, or was answered."""
+        for one in self._rounds.values():
+            one.enter()
+        flows, self._traffic.flows = self._traffic.flows, False
+        return flows and self._traffic.many
