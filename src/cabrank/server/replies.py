@@ -75,8 +75,13 @@ class Replies:
             reply(self._answer_to(AnswerLate()))
 
     def drop(self) -> None:
-        """Forget them: nobody is there to read them."""
+        """Forget them: nobody is there to read them, and nobody is told any more."""
         self.line.clear()
+        self._fulfilled = _nobody
+
+
+def _nobody() -> None:
+    """Who is told of a reply when its connection is gone, so that nothing here keeps that."""
 
 
 class Heads:
