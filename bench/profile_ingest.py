@@ -37,6 +37,7 @@ from cabrank.server.lane import Lane
 from cabrank.server.pace import Crowd
 from cabrank.server.reception import Reception
 from cabrank.server.replies import Heads
+from cabrank.server.round import Rounds
 
 HEAD = "POST /telemetry HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
 ROOM = 100_000
@@ -46,7 +47,9 @@ PARTS = {
     "decodes and encodes payloads": ("codec.py", "foreign.py"),
     "calls the function of the document": ("noop_app.py", "handler.py"),
     "makes jobs of it and finds them room": (
+        "entrances.py",
         "reception.py",
+        "round.py",
         "drafts.py",
         "way.py",
         "plain.py",
@@ -96,7 +99,9 @@ class Bench:
 
     def __init__(self, dispatcher: cabrank.Dispatcher, connections: int, request: bytes) -> None:
         heads = Heads(dispatcher.engine.handles.durability)
-        lane = partial(Lane, Reception(dispatcher), heads, Access(), Crowd(most=10_000, most_each=10_000), KnownHeads())
+        reception = Reception(dispatcher)
+        crowd = Crowd(most=10_000, most_each=10_000)
+        lane = partial(Lane, reception, heads, Access(), crowd, KnownHeads(), Rounds(reception, heads, crowd))
         config = uvicorn.Config(cast(Any, None), http=cast(Any, lane), ws="none", lifespan="off", interface="asgi3", log_config=None)
         config.loaded, config.loaded_app = True, cast(Any, None)
         config.ws_protocol_class = None

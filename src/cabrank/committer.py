@@ -18,6 +18,7 @@ from cabrank.states import Cause
 from cabrank.stores.contract import OVERFLOW, Admission, Arrival, Returned, Store, Submission, Turn, Verdict, Want
 
 SOON_S = 0.005  # how long ended runs wait for others where more wait for workers: a turn costs as much as tens of short jobs
+MORE_S = 0.005  # how long a turn waits while more comes: two that share the interpreter with what comes take longer than one
 AGAIN_BASE_S, AGAIN_CAP_S = 0.02, 2.0  # wait before a turn is sent again, full jitter: a store that restarts is found within 2 s
 LONGEST_SLEEP_S = 3_600.0  # until somebody looks for what is due again: an event loop cannot sleep for as long as a job may
 
@@ -238,7 +239,14 @@ class Committer:
             self._awake = asyncio.get_running_loop().create_future()
             await self._awake
             self._awake = None
+        await self._let_come()
         self._woken, self.is_told = False, self._soon is not None
+
+    async def _let_come(self) -> None:
+        """Let come what others hold back. While each look of the event loop brings more, the turn waits, so that it carries all of it."""
+        ends_at = self._clock.monotonic() + MORE_S
+        while self.pending.bring() and self._clock.monotonic() < ends_at:
+            await self._clock.sleep(0)
 
     def _gather(self) -> Batch:
         """The next turn's load."""
@@ -360,7 +368,9 @@ class Committer:
                 self._settled({}, admission.cancelled)
             self._counters.refused += admission.verdict.refused
             answers.append((offer.answered, admission))
-        if answers:  # behind the next turn's start: while that is on its way to disk, these go out
+        if answers and self.pending.before:  # who has an answer asks again, and the next turn waits for that
+            _answer(answers)
+        elif answers:  # behind the next turn's start: while that is on its way to disk, these go out
             asyncio.get_running_loop().call_soon(_answer, answers)
         self._counters.admitted += sum(map(len, stored))
         self._gathering.put_back(refused)

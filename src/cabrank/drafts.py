@@ -64,6 +64,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 PLAIN = Options()
 
+Arrival = tuple[bytes, tuple[object, ...]]
+"""A payload that came and was found good, and the arguments that it stands for."""
+
 
 class Drafts:
     """Turns handlers and arguments into jobs. Nothing is stored yet, and nothing is waited for."""
@@ -137,23 +140,37 @@ class Drafts:
         Raises:
             PayloadMalformed, PayloadInvalid, PayloadTooLarge: it is not what the handler takes.
         """
-        args, stored = self._read(handler, payload)
+        stored, args = self.read(handler, payload)
         key = None if handler.limit is None else limit_key(handler, args)
         job = Job(id=self._ids.take(1), handler=handler.name, queue=handler.queue, payload=stored, limit_key=key, args=args)
         return job if options is PLAIN else self._with(options, [job])[0]
 
-    def received_plain(self, handler: AnyHandler, payload: bytes) -> Sequence[Job]:
-        """As `received` without options: a block, unless the handler has a limit."""
+    def received_plain(self, handler: AnyHandler, arrivals: Sequence[Arrival]) -> Sequence[Job]:
+        """The jobs of what `read` gave, without options, their ids in a row: a block, unless the handler has a limit."""
         if handler.limit is not None:
-            return (self.received(handler, payload),)
-        args, stored = self._read(handler, payload)
-        return Block(self._ids.take(1), [args], Call.ARGS, handler.name, handler.queue, None, [stored], len(stored))
+            return self.arrived(handler, arrivals)
+        payloads, items = [payload for payload, _ in arrivals], [args for _, args in arrivals]
+        first, size = self._ids.take(len(items)), sum(map(len, payloads))
+        return Block(first, items, Call.ARGS, handler.name, handler.queue, None, payloads, size)
+
+    def read(self, handler: AnyHandler, payload: bytes) -> Arrival:
+        """What is stored of a payload that came as JSON, and the arguments that it stands for.
+
+        Raises:
+            PayloadMalformed, PayloadInvalid, PayloadTooLarge: it is not what the handler takes.
+        """
+        if len(payload) > self.limit:
+            raise PayloadTooLarge(len(payload), self.limit)
+        args = handler.codec.decode(payload)
+        if not handler.codec.bounded:
+            check_depth(payload)
+        return payload or handler.codec.encode(args), args
 
     def examined(self, handler: AnyHandler, payloads: Sequence[bytes]) -> list[tuple[object, ...] | PayloadInvalid]:
         """The arguments that each payload stands for, or what is wrong with it."""
         return [self._examined(handler, payload) for payload in payloads]
 
-    def arrived(self, handler: AnyHandler, arrivals: Sequence[tuple[bytes, tuple[object, ...]]], options: Options = PLAIN) -> list[Job]:
+    def arrived(self, handler: AnyHandler, arrivals: Sequence[Arrival], options: Options = PLAIN) -> list[Job]:
         """The jobs of payloads that were found good, with their arguments, their ids in a row."""
         name, queue, limit = handler.name, handler.queue, handler.limit
         jobs = [
@@ -169,9 +186,7 @@ class Drafts:
         ]
         return jobs if options is PLAIN else self._with(options, jobs)
 
-    def arrived_each(
-        self, handler: AnyHandler, arrivals: Sequence[tuple[bytes, tuple[object, ...]]], options: Sequence[Options]
-    ) -> list[Job]:
+    def arrived_each(self, handler: AnyHandler, arrivals: Sequence[Arrival], options: Sequence[Options]) -> list[Job]:
         """As `arrived`, with options for each."""
         jobs = self.arrived(handler, arrivals)
         return [job if its is PLAIN else self._with(its, [job])[0] for job, its in zip(jobs, options, strict=True)]
@@ -198,15 +213,6 @@ class Drafts:
     def _block(self, handler: AnyHandler, items: list[object]) -> Block:
         payloads, size = self._sized(handler, items)
         return Block(self._ids.take(len(items)), items, Call.ONE, handler.name, handler.queue, None, payloads, size)
-
-    def _read(self, handler: AnyHandler, payload: bytes) -> tuple[tuple[object, ...], bytes]:
-        """The arguments that a payload stands for, and what is stored of it."""
-        if len(payload) > self.limit:
-            raise PayloadTooLarge(len(payload), self.limit)
-        args = handler.codec.decode(payload)
-        if not handler.codec.bounded:
-            check_depth(payload)
-        return args, payload or handler.codec.encode(args)
 
     def _examined(self, handler: AnyHandler, payload: bytes) -> tuple[object, ...] | PayloadInvalid:
         if len(payload) > self.limit:

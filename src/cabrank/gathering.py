@@ -36,6 +36,17 @@ class Offer(msgspec.Struct):
         return first_queue(self.submission.jobs)
 
 
+class Several:
+    """Who is told, by one call, what became of jobs of several submissions that came as one."""
+
+    def __call__(self, outcome: Admission | CabrankError) -> None:
+        raise NotImplementedError
+
+    def each(self) -> Sequence[tuple[int, Answered]]:
+        """How many jobs each submission has, in their order, and who is told of that alone."""
+        raise NotImplementedError
+
+
 class Bundle:
     """Who is told what becomes of one block of jobs that several submissions brought. They go as one as long as there is room for all."""
 
@@ -56,11 +67,14 @@ class Bundle:
 
     def offers(self) -> list[Offer]:
         """Each submission by itself; none if there is only one."""
-        if len(self._parts) == 1:
+        parts = [
+            part for jobs, answered in self._parts for part in (answered.each() if isinstance(answered, Several) else ((jobs, answered),))
+        ]
+        if len(parts) == 1:
             return []
         offers: list[Offer] = []
         start = 0
-        for jobs, answered in self._parts:
+        for jobs, answered in parts:
             part = self._block[start : start + jobs]
             offers.append(Offer(Submission(jobs=part), answered, False, part.size, _always))
             start += jobs

@@ -18,6 +18,8 @@ class Pending:
 
     def __init__(self, tell: Callable[[], None]) -> None:
         self.tell = tell
+        self.before: list[Callable[[], bool]] = []
+        """Called before a turn takes what is here: whoever holds something back brings it, and says whether more may come at once."""
         self.jobs: list[Sequence[Job]] = []
         self.open: Block | None = None
         """The last of `jobs`, if it can be added to."""
@@ -48,6 +50,10 @@ class Pending:
         self.jobs.append(block)
         self.open, self.beside = block, None
         self.tell()
+
+    def bring(self) -> bool:
+        """Have everything brought that others hold back. Whether more may come at once."""
+        return True in [bring() for bring in self.before]
 
     def close(self) -> None:
         """Let nothing be added any more to what is here."""

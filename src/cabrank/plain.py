@@ -43,7 +43,7 @@ class Plain:
 
     def take(self, block: Block) -> bool:
         """Take jobs on here and now. False: that needs a turn, or there is no room, or nothing is taken on; then nothing was done."""
-        if block.queue in self._engine.committer.lines or not self._may_enter(block):
+        if block.queue in self._engine.committer.lines or not self.may_enter(block):
             return False
         room = self._engine.store.room(block.queue)
         if room is None or not room.take(len(block.items), block.size):
@@ -53,12 +53,13 @@ class Plain:
 
     def enter(self, block: Block, answered: Answered) -> None:
         """Offer jobs to the store, perhaps together with those of others, which changes nothing for each; see `Intake.enter`."""
-        if self._may_enter(block):
+        if self.may_enter(block):
             self._engine.committer.offer_block(block, answered)
         else:
             self._enter(Submission(jobs=block), answered)
 
-    def _may_enter(self, block: Block) -> bool:
+    def may_enter(self, block: Block) -> bool:
+        """Whether jobs are taken on here, and are not more than can ever be stored together."""
         engine, least = self._engine, self._least
         fits = len(block.items) <= least.jobs and block.size <= least.bytes
         return fits and engine.closed is None and block.queue not in engine.shut

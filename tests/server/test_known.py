@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from cabrank.server.access import Access
-from cabrank.server.known import LONGEST_KNOWN, MOST_KNOWN, KnownHeads
+from cabrank.server.entrances import HotEntrance
+from cabrank.server.known import LONGEST_KNOWN, MOST_KNOWN, Head, KnownHeads
 from cabrank.server.lane import Lane
-from cabrank.server.reception import Entrance
 from tests.server.app import make_app
 from tests.server.serving import Served, frozen, get, number, post, serving, turning_store, until
 
@@ -19,7 +19,7 @@ NOTE = b'{"device":"a","count":7}'
 TOKEN = "abcdefghijklmnopqrstuv"
 REQUEST = post("/jobs/note", NOTE, "Content-Type: application/json", f"Authorization: Bearer {TOKEN}")
 HEAD = REQUEST.removesuffix(NOTE)
-ENTRANCE = cast(Entrance, None)
+ENTRANCE = cast(HotEntrance, None)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_what_is_no_head_alone_is_not_kept() -> None:
         known.note(request, [(ENTRANCE, NOTE, b"")])
         assert all(known.find(request[:end]) is None for end in range(len(request) + 1))
     known.note(REQUEST, [(ENTRANCE, NOTE, b"")])
-    assert known.find(HEAD) == (ENTRANCE, len(NOTE))
+    assert known.find(HEAD) == Head(HEAD, ENTRANCE, len(NOTE))
 
 
 def test_only_so_many_heads_of_such_a_length_are_kept() -> None:

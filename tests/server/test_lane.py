@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, cast
 
@@ -10,9 +12,10 @@ import pytest
 
 from cabrank.drafts import PLAIN, Options
 from cabrank.server.backpressure import LINE_LIMIT
+from cabrank.server.entrances import Entrance
 from cabrank.server.lane import BODY_LIMIT, IDLE_TICKS
 from cabrank.server.problems import Answer
-from cabrank.server.reception import Answered, Entrance
+from cabrank.server.reception import Answered
 from cabrank.server.replies import LATE_TICKS
 from cabrank.settings import MIB
 from cabrank.testing import FaultyStore
@@ -238,6 +241,23 @@ async def test_a_client_that_goes_away_costs_nothing_but_its_answer(served: Serv
     await served.dispatcher.join()
     assert served.dispatcher.engine.counters.done == 3
     assert (await served.ask(post("/jobs/note", NOTE))).status == 202
+
+
+async def test_a_connection_that_is_gone_leaves_nothing_to_be_collected(served: Served) -> None:
+    """Else the collector frees hundreds of them at once, while requests wait."""
+    gc.disable()
+    try:
+        wire = await served.connect()
+        await wire.ask(post("/jobs/note", NOTE))
+        await wire.ask(post("/jobs/note", NOTE))
+        lane = weakref.ref(served.lane)
+        await wire.close()
+        await until(lambda: not served.http.server_state.connections)
+        await served.dispatcher.join()
+        await asyncio.sleep(0)
+        assert lane() is None
+    finally:
+        gc.enable()
 
 
 # -------------------------------------------------------------------------------------------------------------- too much

@@ -16,10 +16,20 @@ from cabrank.server.listening import bind
 from cabrank.stores.contract import Turn
 from cabrank.stores.memory import MemoryStore
 from tests.server.app import make_app
-from tests.server.process import Gate, gated, server
+from tests.server.process import Gate, command, gated, server
 from tests.server.serving import get, post, serving
 
 MEMORY = ("--store", "memory://")
+COUNTING_APP = """
+import gc
+import cabrank
+
+app = cabrank.App()
+
+@app.job
+async def count() -> int:
+    return gc.get_freeze_count()
+"""
 HOLD = post("/jobs/hold", b'"a"')
 
 
@@ -115,6 +125,14 @@ async def test_a_signal_while_it_opens_ends_it_before_the_port_answers(gate: Gat
         gate.open()
         assert await started.ended() == 0
         assert b"serves" not in started.log
+
+
+async def test_what_is_there_at_the_start_is_not_gone_through_again_while_requests_wait(tmp_path: Path) -> None:
+    (tmp_path / "counting.py").write_text(COUNTING_APP, "utf-8")
+    async with command(tmp_path, "serve", "counting.py:app", "--port", "0", *MEMORY) as started:
+        await started.listening()
+        id = (await started.ask(post("/jobs/count", b""))).json()["id"]
+        assert (await started.ask(get(f"/jobs/{id}?wait_s=20"))).json()["result"] > 10_000
 
 
 async def test_the_start_says_what_is_served_where_and_what_an_acknowledgement_means(gate: Gate, tmp_path: Path) -> None:

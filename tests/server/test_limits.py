@@ -204,7 +204,7 @@ def test_an_address_has_its_share_and_this_machine_all() -> None:
     assert [crowd.enter(address) for address in ("::1", "127.0.0.1", "192.0.2.2", "192.0.2.2")] == [True, True, True, False]
     for address in ("192.0.2.1", "192.0.2.1", "::1", "127.0.0.1", "192.0.2.2", "192.0.2.2"):
         crowd.leave(address)
-    assert (crowd._all, crowd._by_address) == (0, {})
+    assert (crowd.all, crowd._by_address) == (0, {})
 
 
 # ------------------------------------------------------------------------------------------------------------- depth

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import sys
@@ -86,6 +87,8 @@ def serve(
 
 def _announce(place: str, dispatcher: Dispatcher, sockets: Sequence[socket.socket]) -> None:
     """Say what is served where, what an acknowledgement means, and who works."""
+    gc.collect()
+    gc.freeze()  # what is here stays: whoever looks for cycles later need not go through it again, while requests wait
     print("\n".join(_announcement(place, dispatcher, [_url(bound) for bound in sockets])), file=sys.stderr, flush=True)
 
 

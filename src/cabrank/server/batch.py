@@ -48,9 +48,13 @@ class Batch:
         good = [(payload, each) for payload, each in zip(payloads, examined, strict=True) if not isinstance(each, PayloadInvalid)]
         return self._drafts.arrived(self._handler, good, options)
 
-    def take(self, body: bytes) -> Sequence[Job]:
-        """See `Entrance`."""
+    def made(self, body: bytes) -> Sequence[Job]:
+        """Its jobs."""
         return self.jobs(body, PLAIN)
+
+    def take(self, made: Sequence[Job]) -> Sequence[Job]:
+        """See `Entrance`."""
+        return made
 
     def payloads(self, body: bytes) -> list[bytes]:
         """The payloads, each as it came."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cabrank.server.reception import Entrance
+import msgspec
 
-Read = tuple[Entrance, bytes, bytes]
+from cabrank.server.entrances import HotEntrance
+
+Read = tuple[HotEntrance, bytes, bytes]
 """A request that was read: where it goes, its body, its idempotency key."""
 
 AT_HAND = 16 * 1024  # bytes of a body that mostly came together with its headers: to refuse it before it is read would save nothing
@@ -19,29 +21,32 @@ MOST_KNOWN = 1024  # heads; when there are more, all are forgotten: those that a
 LONGEST_KNOWN = 1024  # bytes of a head, so that all of them take 1 MiB
 
 
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """A head: its bytes, where it leads, how many bytes of a body follow."""
+
+    data: bytes
+    entrance: HotEntrance
+    length: int
+
+
 class KnownHeads:
-    """The heads that were read and went the lane: each with its entrance, and how many bytes of a body follow it."""
+    """The heads that were read and went the lane."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[Entrance, int]] = {}
+        self._known: dict[bytes, Head] = {}
         self.find = self._known.get
-        """Where a head leads, None if it is not known."""
+        """A head by its bytes, None if it is not known."""
 
-    def alone(self, data: bytes) -> tuple[Entrance, bytes] | None:
-        """Where a request with a known head goes, and its body, if that is all that came."""
-        way = self.find(data[: (at := data.find(HEAD_END) + len(HEAD_END))])
-        return None if way is None or len(data) != at + way[1] else (way[0], data[at:])
-
-    def take(self, data: bytes, read: list[Read]) -> bytes:
-        """Add the requests with known heads that stand first in what came to those that were read; what is left of it."""
-        begins = 0
-        while (way := self.find(data[begins : (at := data.find(HEAD_END, begins) + len(HEAD_END))])) is not None:
-            entrance, length = way
-            if len(data) < at + length:
+    def take(self, data: bytes, read: list[Read]) -> tuple[Head | None, bytes]:
+        """Add the requests with known heads that stand first in what came to those that were read; the last head, and what is left."""
+        begins, last = 0, None
+        while (head := self.find(data[begins : (at := data.find(HEAD_END, begins) + len(HEAD_END))])) is not None:
+            ends = at + head.length
+            if len(data) < ends:
                 break
-            read.append((entrance, data[at : at + length], b""))
-            begins = at + length
-        return data[begins:]
+            read.append((head.entrance, data[at:ends], b""))
+            begins, last = ends, head
+        return last, data[begins:]
 
     def note(self, data: bytes, read: Sequence[Read]) -> None:
         """`data` was read from a fresh beginning to an end, and these requests were read; note the head, if it is that of one alone."""
@@ -55,4 +60,4 @@ class KnownHeads:
             return  # more than this request came
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
-        self._known[head] = entrance, len(body)
+        self._known[head] = Head(head, entrance, len(body))

@@ -7,34 +7,36 @@ while an ASGI request is unanswered, and an ASGI request starts only when every 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from cabrank.errors import CabrankError
 from cabrank.server.access import Access
-from cabrank.server.backpressure import LINE_LIMIT, PIECE, Backpressure
+from cabrank.server.answering import Answering
+from cabrank.server.backpressure import LINE_LIMIT, PIECE
+from cabrank.server.entrances import Entrance, HotEntrance
 from cabrank.server.head import check_head, without_upgrade
-from cabrank.server.known import AT_HAND, KnownHeads, Read
+from cabrank.server.known import AT_HAND, Head, KnownHeads
 from cabrank.server.pace import HEADERS_LIMIT, URL_LIMIT, Crowd, Pace, Stage
 from cabrank.server.parameters import OPTION_HEADERS
-from cabrank.server.problems import JSON, Answer, HeadTooLarge, LineTooLong, RequestLate, RequestMalformed, TooManyConnections, answer_to
-from cabrank.server.reception import Entrance, Reception
-from cabrank.server.replies import Heads, Replies
+from cabrank.server.problems import JSON, HeadTooLarge, LineTooLong, RequestLate, RequestMalformed, TooManyConnections, answer_to
+from cabrank.server.reception import Reception
+from cabrank.server.replies import Heads
+from cabrank.server.round import Round, Rounds
 
 BODY_LIMIT = 256 * 1024  # bytes that the lane holds of one body; a larger one goes where reading can be paused half-way
+NONE = -1  # no request has this many bytes
 IDLE_TICKS = 75  # seconds until a silent connection is closed: longer than the 60 s of common proxies, so that they close first
 
 # A request with one of these needs more than a look.
 UNUSUAL = frozenset({b"content-encoding", b"expect", b"origin", b"transfer-encoding", b"upgrade", *map(str.encode, OPTION_HEADERS)})
 
 
-class Lane(Backpressure):
+class Lane(Answering):
     """One connection. Overrides what uvicorn's protocol does between the parser and the answer; `tests/server` holds each override."""
 
     def __init__(
@@ -44,33 +46,28 @@ class Lane(Backpressure):
         access: Access,
         crowd: Crowd,
         known: KnownHeads,
+        rounds: Rounds,
         *,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+        super().__init__(heads, reception.forecast.answer_to, config=config, server_state=server_state, app_state=app_state, loop=_loop)
         self._reception = reception
         self._enter = reception.enter
         self._access = access
         self._crowd = crowd
         self._known: KnownHeads | None = known  # as long as the parser can go on
-        self._entrances: Mapping[bytes, Entrance] = reception.entrances
-        self._entrance: Entrance | None = None  # of the request that is being read, if it goes the lane
+        self._rounds = rounds
+        self._round: Round | None = None  # where the request that came last went, if it came alone and its head was known
+        self._head, self._length = b"", NONE  # its head, and its bytes
+        self._entrances: Mapping[bytes, HotEntrance] = reception.entrances
+        self._entrance: HotEntrance | None = None  # of the request that is being read, if it goes the lane
         self._key = b""
         self._body = b""
-        self._read: list[Read] = []  # complete, not entered yet
-        self._heads = heads
         self._address = ""
-        self._replies = Replies(heads, self._fulfilled, reception.forecast.answer_to)
-        self._owed = self._replies.line
-        self._running: RequestResponseCycle | None = None  # the ASGI request that was started last; `cycle` may be one behind it
         self._again = b""  # the head of a request that asked for another protocol, to be read once more without that
-        self._entering = False
-        self._sending = False  # a `_send` is on its way
-        self._last = False  # close when the replies are out
-        self._deferred: tuple[RequestResponseCycle, ASGI3Application] | None = None  # starts when the replies are out
         self._silent_ticks = 0
         self._pace = Pace()
         self._refusal: CabrankError | None = None
@@ -78,52 +75,56 @@ class Lane(Backpressure):
     # ----------------------------------------------------------------------------------------------------------- reading
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, then enter what is complete: outside of the parser, which would swallow an exception."""
+        """Let a request that came alone, with the head of the last one, join the round. Look at anything else."""
         self._silent_ticks = 0
+        if len(data) == self._length and not self._owed and not self.coming and data.startswith(self._head):
+            self._round.add(self, data[len(self._head) :])  # type: ignore[union-attr] # pyright: ignore[reportOptionalMemberAccess] -- beside its length
+        else:
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        """Read what came, then enter what is complete: outside of the parser, which would swallow an exception."""
+        self._leave_round()
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        known = self._known if not self._pace.stage and getattr(self.cycle, "response_complete", True) else None
+        known = None if self._pace.stage or self._last or self._owes_ordinary else self._known
         if known is None:
             self._read_on(data)
-        elif not self._last and (alone := known.alone(data)) is not None:
-            self._enter_one(*alone)
-        elif data := known.take(data, self._read):
-            self._read_on(data)
-            if not self._pace.stage:
-                known.note(data, self._read)
+        else:
+            head, left = known.take(data, self._read)
+            if left:
+                self._read_on(left)
+                if not self._pace.stage:
+                    known.note(left, self._read)
+            elif head is not None and len(self._read) == 1 and not self._owed:
+                self._join_round(head)
         if self._read:
-            read, self._read = self._read, []
-            self._enter_all(read)
+            self._enter_all()
         if (len(self._owed) >= LINE_LIMIT or self.flow.write_paused) and not self.transport.is_closing():
             self.flow.pause_reading()
 
-    def _enter_one(self, entrance: Entrance, body: bytes) -> None:
-        """Enter a request that came alone: mostly nothing is owed on its connection."""
-        answer = self._enter(entrance, body, b"", self._replies.owe)
-        if answer is None:
-            return
-        if self._owed:
-            self._replies.add(answer)
-        elif not self.transport.is_closing():
-            self.server_state.total_requests += 1
-            self.transport.write(self._heads.response(answer, closes=False))
+    def _join_round(self, head: Head) -> None:
+        """What was read came alone, and nothing is owed: the next one like it needs no look any more."""
+        [(entrance, body, _)], self._read = self._read, []
+        self._round, self._head, self._length = self._rounds.of(entrance), head.data, len(head.data) + len(body)
+        self._round.add(self, body)
 
-    def _enter_all(self, read: Sequence[Read]) -> None:
+    def _leave_round(self) -> None:
+        """Something else came, or comes: what is in a round is entered first, and nothing goes there without a look."""
+        if self.coming and self._round is not None:
+            self._round.enter()
+        self._length = NONE
+
+    def _enter_all(self) -> None:
+        read, self._read = self._read, []
         self._entering = True
-        replies = self._replies
-        known: Answer | None = None
         for entrance, body, key in read:
-            known = self._enter(entrance, body, key, replies.owe)
-            if known is not None and (len(read) > 1 or self._owed or self._last or self._deferred is not None):
-                replies.add(known)
-                known = None
+            answer = self._enter(entrance, body, key, self.owe)
+            if answer is not None:
+                self._replies.add(answer)
         self._entering = False
-        if known is None:
-            if replies.ready:
-                self._send()
-        elif not self.transport.is_closing():  # it is the only one, and nothing is owed before it
-            self.server_state.total_requests += 1
-            self.transport.write(self._heads.response(known, closes=False))
+        if self._replies.ready:
+            self._send()
 
     def _read_on(self, data: bytes) -> None:
         self._pace.fresh = False
@@ -229,64 +230,12 @@ class Lane(Backpressure):
             super().on_header(name, value)
         super().on_headers_complete()
 
-    # --------------------------------------------------------------------------------------------------------- answering
-
-    def _fulfilled(self) -> None:
-        """A reply has its answer. One turn of the store answers many: they are sent together."""
-        if self._entering or self._sending:
-            return
-        if len(self._owed) > 1:
-            self._sending = True
-            self.loop.call_soon(self._send)
-        else:
-            self._send()
-
-    def _send(self) -> None:
-        self._sending = False
-        responses = self._replies.take(last=self._last)
-        if responses and not self.transport.is_closing():
-            self.server_state.total_requests += len(responses)
-            self.transport.write(responses[0] if len(responses) == 1 else b"".join(responses))
-        if (self._last or self._deferred is not None) and not self._owed:
-            self._go_on()
-        if self.flow.read_paused and self._may_read:
-            self.flow.resume_reading()
-
-    def _go_on(self) -> None:
-        """All replies are out."""
-        if self._last:
-            self.transport.close()
-        elif self._deferred is not None:
-            (cycle, app), self._deferred = self._deferred, None
-            self._running = cycle
-            super()._start_asgi_task(cycle, app)
-
-    @property
-    def _may_read(self) -> bool:
-        return super()._may_read and not (self._last or self._deferred is not None or len(self._owed) >= LINE_LIMIT // 2)
-
-    @property
-    def _owes(self) -> bool:
-        """Whether a request that came the lane is unanswered."""
-        return bool(self._owed or self._read)
-
-    @property
-    def _owes_ordinary(self) -> bool:
-        """Whether a request that went the ordinary way is unanswered."""
-        return not getattr(self.cycle, "response_complete", True)  # there is no cycle before the first such request
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Start an ASGI request, behind what the lane owes."""
-        if self._owes:
-            self._deferred = (cycle, app)
-            self.flow.pause_reading()
-        else:
-            self._running = cycle
-            super()._start_asgi_task(cycle, app)
+    # -------------------------------------------------------------------------------------------------- what goes wrong
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be read; but that must not be taken for the answer to an earlier request that is unanswered."""
         del msg
+        self._leave_round()
         self._known = None
         refusal = self._refusal or RequestMalformed()
         if not self._owes and not self._owes_ordinary:
@@ -341,6 +290,7 @@ class Lane(Backpressure):
 
     def shutdown(self) -> None:
         """Close when everything that is owed is out."""
+        self._leave_round()
         if self._owes and not self._owes_ordinary:
             self._last = True
         else:
@@ -348,6 +298,7 @@ class Lane(Backpressure):
 
     def eof_received(self) -> None:
         """The client sends nothing more: with that the transport closes, before it says that the connection is lost."""
+        self._leave_round()
         self._part()
 
     def _part(self) -> None:
@@ -359,6 +310,7 @@ class Lane(Backpressure):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what is owed. What was taken on stays taken on."""
+        self._leave_round()
         super().connection_lost(exc)
         self._part()
         self._crowd.leave(self._address)

@@ -27,6 +27,7 @@ from cabrank.server.listening import refusal
 from cabrank.server.pace import Crowd
 from cabrank.server.reception import Reception
 from cabrank.server.replies import Heads
+from cabrank.server.round import Rounds
 from cabrank.signals import heard
 
 BACKLOG = 4096  # connections that the system may hold ready: a burst opens many at once
@@ -115,7 +116,7 @@ class HttpServer(uvicorn.Server):
         self._announce = announce
         self._unlooked: list[object] = []  # connections that have not looked after themselves in this second
         crowd = Crowd(most=_connections(settings.connections), most_each=settings.connections_per_address)
-        lane = partial(Lane, reception, self._heads, access, crowd, KnownHeads())
+        lane = partial(Lane, reception, self._heads, access, crowd, KnownHeads(), Rounds(reception, self._heads, crowd))
         super().__init__(
             uvicorn.Config(
                 Guard(Api(reception).asgi(), access),

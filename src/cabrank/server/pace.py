@@ -71,20 +71,21 @@ class Crowd:
     def __init__(self, *, most: int, most_each: int) -> None:
         self._most = most
         self._most_each = most_each
-        self._all = 0
+        self.all = 0
+        """How many there are."""
         self._by_address: Counter[str] = Counter()
 
     def enter(self, address: str) -> bool:
         """Count one in, which leaves later in any case. Whether there was room for it."""
-        self._all += 1
+        self.all += 1
         if _is_ours(address):
-            return self._all <= self._most
+            return self.all <= self._most
         self._by_address[address] += 1
-        return self._all <= self._most and self._by_address[address] <= self._most_each
+        return self.all <= self._most and self._by_address[address] <= self._most_each
 
     def leave(self, address: str) -> None:
         """Count one out."""
-        self._all -= 1
+        self.all -= 1
         if not _is_ours(address):
             self._by_address[address] -= 1
             if not self._by_address[address]:

@@ -13,9 +13,10 @@ from cabrank.drafts import PLAIN, Options
 from cabrank.errors import CabrankError, UnknownHandler
 from cabrank.job import number_of
 from cabrank.server.batch import LINES_MEDIA, Batch
+from cabrank.server.entrances import Entrance, JobEntrance
 from cabrank.server.parameters import S, SubmitBatch, SubmitOne, SubmitPlaced, SubmitStream, submit_of
 from cabrank.server.problems import Answer, AnswerLate, BodyEncoded, ForeignOrigin, answer_to
-from cabrank.server.reception import ACCEPTED, Entrance, JobEntrance, Reception, checked_key, digested_name
+from cabrank.server.reception import ACCEPTED, Reception, checked_key, digested_name
 from cabrank.server.responses import response_of
 from cabrank.server.stream import JobStream
 from cabrank.server.wrapped import Unwrapping, WrappedBatch, outcomes_of

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from cabrank.server.entrances import HotEntrance
 from cabrank.server.problems import Answer, AnswerLate
 from cabrank.server.reception import ACCEPTED
 
 NOSNIFF = b"x-content-type-options: nosniff\r\n"  # what a client wrote and a refusal repeats is never taken for a page
+MOST_PATTERNS = 100
 LATE_TICKS = 10  # seconds until a request whose turn does not come is answered 503; most clients wait 30
 
 
@@ -73,8 +75,13 @@ class Replies:
             reply(self._answer_to(AnswerLate()))
 
     def drop(self) -> None:
-        """Forget them: nobody is there to read them."""
+        """Forget them: nobody is there to read them, and nobody is told any more."""
         self.line.clear()
+        self._fulfilled = _nobody
+
+
+def _nobody() -> None:
+    """Who is told of a reply when its connection is gone, so that nothing here keeps that."""
 
 
 class Heads:
@@ -91,15 +98,53 @@ class Heads:
         self.tick += 1
         self._common = b"".join([b"%b: %b\r\n" % header for header in default_headers])
         head = STATUS_LINE[ACCEPTED] + self._common + self._durability
-        self._accepted = b"%bcontent-type: application/json\r\ncontent-length: " % head
+        self.accepted = b"%bcontent-type: application/json\r\n%bcontent-length: " % (head, NOSNIFF)
+        """What a 202 begins with, up to the length of its body."""
 
     def response(self, answer: Answer, *, closes: bool) -> bytes:
         """The bytes of a whole response."""
         body = answer.body
         if answer.status == ACCEPTED and not closes:
-            return b"%b%d\r\n\r\n%b" % (self._accepted, len(body), body)
+            return b"%b%d\r\n\r\n%b" % (self.accepted, len(body), body)
         retry = b"retry-after: %d\r\n" % answer.retry_after_s if answer.retry_after_s else b""
         close = b"connection: close\r\n" if closes else b""
         common = self._common + self._durability if answer.status == ACCEPTED else self._common
         head = b"%b%bcontent-type: %b\r\n%b%b%b" % (STATUS_LINE[answer.status], common, answer.media, NOSNIFF, retry, close)
         return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+class Accepted:
+    """The 202s of one entrance: all that is the same in those for so many ids is put together once a second."""
+
+    def __init__(self, heads: Heads, entrance: HotEntrance) -> None:
+        self._heads = heads
+        self._entrance = entrance
+        self._patterns: dict[int, bytes] = {}  # by the number of ids
+        self._made_for = (-1, 0)  # the second, and the digits of an id
+
+    def each(self, first_id: int, counts: Sequence[int]) -> list[bytes]:
+        """A response for each so many ids, all in a row."""
+        digits, id = len(str(first_id)), first_id
+        patterns = self._patterns
+        if self._made_for != (self._heads.tick, digits) or len(patterns) > MOST_PATTERNS:
+            self._made_for = self._heads.tick, digits
+            patterns.clear()
+        if first_id + sum(counts) > 10**digits:
+            return [self._odd(first_id + sum(counts[:place]), count) for place, count in enumerate(counts)]
+        responses: list[bytes] = []
+        for count in counts:
+            pattern = patterns.get(count) or self._pattern(count, digits)
+            responses.append(pattern % id if count == 1 else pattern % (*range(id, id + count),))
+            id += count
+        return responses
+
+    def _pattern(self, count: int, digits: int) -> bytes:
+        body = self._entrance.pattern(count)
+        length = len(body) + count * (digits - len(b"%d"))
+        begin = b"%b%d\r\n\r\n" % (self._heads.accepted, length)
+        self._patterns[count] = pattern = begin.replace(b"%", b"%%") + body
+        return pattern
+
+    def _odd(self, first_id: int, count: int) -> bytes:
+        """Of ids that do not have the same number of digits."""
+        return self._heads.response(Answer(ACCEPTED, self._entrance.accepted(first_id, count)), closes=False)
