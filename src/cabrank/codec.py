@@ -155,7 +155,7 @@ class PayloadCodec:
     def _arity(self) -> str:
         count, required = len(self.names), self.required
         listed = f" ({', '.join(self.names)})" if count else ""
-        return f"{count} arguments{listed}" if count == required else f"{required} to {count} arguments{listed}"
+        return f"{count} argument{'' if count == 1 else 's'}{listed}" if count == required else f"{required} to {count} arguments{listed}"
 
 
 def _comes_back(wire: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import iscoroutine
 
 import msgspec
 
@@ -92,7 +93,7 @@ class Drafts:
                 raise RegistrationError(f"{handler!r} is not a handler of this dispatcher's app: submit it where that app runs")
             return handler
         if not callable(function):
-            raise RegistrationError(f"{function!r} cannot be called")
+            raise _uncallable(function)
         if self._durable:
             raise RegistrationError(f"{function!r} is not a handler: only a function under a name can be stored, register it with @app.job")
         if isinstance(function, Isolated):
@@ -324,3 +325,8 @@ def check_depth(payload: bytes) -> None:
     """
     if is_too_deep(payload):
         raise PayloadInvalid(f"it is nested more than {DEEPEST} levels deep")
+
+
+def _uncallable(given: object) -> RegistrationError:
+    apart = "; give the function and its arguments apart, submit(f, x) and not submit(f(x))" if iscoroutine(given) else ""
+    return RegistrationError(f"{given!r} cannot be called: submit takes a handler or another function, then its arguments{apart}")

@@ -176,6 +176,7 @@ def made(
     """
     chosen = _kind(function, kind)
     _check_policy(function, timeout_s, max_crashes, limit, keep_done_s)
+    _check_retry(function, retry)
     _check_batch(function, batch, max_crashes)
     handler: AnyHandler = (Handler[Any, Any] if batch is None else BatchHandler[Any, Any, Any])(
         function,
@@ -217,6 +218,11 @@ def _check_policy(function: Callable[..., object], timeout_s: Any, max_crashes: 
         raise RegistrationError(f"{function.__name__}: limit is a cabrank.Limit, as in Limit(running=4), not {limit!r}")
     if keep_done_s is not None and not (isinstance(keep_done_s, int | float) and 0 < keep_done_s < math.inf):
         raise RegistrationError(f"{function.__name__}: keep_done_s is a number of seconds above 0, not {keep_done_s!r}")
+
+
+def _check_retry(function: Callable[..., object], retry: Any) -> None:
+    if retry is not None and not isinstance(retry, Retry):
+        raise RegistrationError(f"{function.__name__}: retry is a cabrank.Retry, as in Retry(attempts=5), not {retry!r}")
 
 
 def _check_batch(function: Callable[..., object], batch: Any, max_crashes: int | None) -> None:

@@ -24,7 +24,8 @@ def _are_errors(types: object) -> bool:
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """How often a failing job is tried, and how long it waits in between.
 
-    The n-th failure waits a random time between 0 and `base_s * factor ** (n - 1)`, at most `cap_s` ("full jitter", Brooker,
+    `attempts` are the runs that fail, the first one among them; one whose process died, that was handed back or that snoozed is none.
+    The n-th failure waits a random time between 0 and `base_s * factor ** (n - 1)` seconds, at most `cap_s` ("full jitter", Brooker,
     *Exponential Backoff And Jitter*, 2015): a fleet that failed together does not come back together. Errors named in
     `unless` are not retried.
     """

@@ -42,12 +42,12 @@ class Ran(msgspec.Struct):
         return [msgspec.json.decode(line) for line in self.out.splitlines()]
 
 
-async def cabrank_command(folder: Path, *arguments: str) -> Ran:
+async def cabrank_command(folder: Path, *arguments: str, columns: int = 200) -> Ran:
     own = {name: value for name, value in os.environ.items() if not name.startswith("CABRANK_")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cabrank", *arguments, "--store", "sqlite:///jobs.db"),
         cwd=folder,
-        env=own | {"COLUMNS": "200"},
+        env=own | {"COLUMNS": str(columns)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -167,6 +167,18 @@ async def test_which_jobs_must_be_said_in_one_way(tmp_path: Path, url: str, deed
 async def test_showing_no_job_asks_which(tmp_path: Path) -> None:
     ran = await cabrank_command(tmp_path, "jobs", "show")
     assert (ran.status, ran.err) == (1, "cabrank: say which jobs, by their ids: `cabrank jobs list` shows them\n")
+
+
+async def test_a_list_without_jobs_says_so(tmp_path: Path, url: str) -> None:
+    await waiting(url, "rest", 1.0)
+    ran = await cabrank_command(tmp_path, "jobs", "list", "--state", "dead")
+    assert (ran.status, ran.out.partition(";")[0]) == (0, "there are no such jobs")
+
+
+async def test_a_long_error_cuts_no_name_off(tmp_path: Path, url: str) -> None:
+    await died(url, "broken " * 40)
+    listed = await cabrank_command(tmp_path, "jobs", "list", columns=80)
+    assert (" fail " in listed.out, " async " in listed.out) == (True, True)
 
 
 async def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -48,3 +48,11 @@ def test_people_get_a_table(app: str, capsys: pytest.CaptureFixture[str], monkey
     shown = capsys.readouterr().out
     assert "30 7 * * mon Europe/Berlin" in shown
     assert "Mon " in shown
+
+
+def test_an_app_without_schedules_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "unscheduled.py").write_text("import cabrank\n\napp = cabrank.App()\n", "utf-8")
+    place = f"{tmp_path}/unscheduled.py:app"
+    assert run(["schedules", place]) == 0
+    assert capsys.readouterr().out == f"{place} has no schedules: @app.schedule above a handler makes one\n"
+    assert (run(["schedules", place, "--json"]), capsys.readouterr().out) == (0, "")

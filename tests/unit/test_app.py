@@ -181,3 +181,18 @@ def test_a_batch_handler_takes_one_list() -> None:
     with pytest.raises(cabrank.RegistrationError, match="with max_crashes=1 one item"):
         app.job(batch=batch, max_crashes=1)(right)
     assert app.job(batch=batch)(right).codec.wire is int
+
+
+def test_a_policy_of_another_type_is_refused_where_it_is_written() -> None:
+    with pytest.raises(cabrank.RegistrationError, match=r"work: retry is a cabrank.Retry, as in Retry\(attempts=5\), not 3"):
+        cabrank.App().job(retry=3)(work)  # type: ignore[call-overload] # pyright: ignore -- that is what is refused
+
+
+async def test_what_was_called_instead_of_submitted_is_told_apart() -> None:
+    called = work(1)
+    async with cabrank.Dispatcher() as dispatcher:
+        with pytest.raises(cabrank.RegistrationError, match=r"submit\(f, x\) and not submit\(f\(x\)\)"):
+            await dispatcher.submit(called)  # type: ignore[call-overload] # pyright: ignore -- that is what is refused
+        with pytest.raises(cabrank.RegistrationError, match="'work' cannot be called: submit takes a handler"):
+            await dispatcher.submit("work", 1)  # type: ignore[call-overload] # pyright: ignore -- as above
+    called.close()

@@ -254,11 +254,15 @@ def _show(store: InspectedStore, records: Sequence[JobRecord], limit: int, *, as
         for record in records:
             print(line(job_view(record, store.prefix)))
         return
-    table = Table(box=SIMPLE_HEAD)
-    for name, width in (("id", len(text_id(store.prefix, records[-1].id)) if records else 2), ("state", 9), ("when", 10), ("run", 3)):
+    if not records:
+        print("there are no such jobs; those that returned are listed with --state done, and `cabrank queues list` counts the others")
+        return
+    table = Table(box=SIMPLE_HEAD, expand=True)
+    for name, width in (("id", len(text_id(store.prefix, records[-1].id))), ("state", 9), ("when", 10), ("run", 3)):
         table.add_column(name, no_wrap=True, min_width=width)
-    for name in ("handler", "queue", "error"):
+    for name in ("handler", "queue"):
         table.add_column(name, no_wrap=True, overflow="ellipsis")
+    table.add_column("error", no_wrap=True, overflow="ellipsis", ratio=1)  # what the others leave: a long error cuts no name off
     for record in records:
         style, state = style_of(record.state), "cancelling" if record.cancelling else record.state.value
         table.add_row(

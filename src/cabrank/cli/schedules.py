@@ -26,7 +26,8 @@ def schedules(app: AppPlace, /, *, json: Json = False) -> None:
     """
     now = SystemClock.now()
     table = Table("schedule", "handler", "when", "missed", "next")
-    for schedule in load_app(app).schedules.values():
+    found = load_app(app).schedules
+    for schedule in found.values():
         ticks = [datetime.fromtimestamp(tick, schedule.zone) for tick in islice(schedule.ticks(now), SHOWN)]
         if json:
             print(_line(schedule, ticks))
@@ -37,8 +38,10 @@ def schedules(app: AppPlace, /, *, json: Json = False) -> None:
             schedule.missed,
             ", ".join(f"{tick:%a %Y-%m-%d %H:%M:%S %Z}" for tick in ticks),
         )
-    if not json:
+    if not json and found:
         Console().print(table)
+    elif not json:
+        print(f"{app} has no schedules: @app.schedule above a handler makes one")
 
 
 def _line(schedule: Schedule, ticks: list[datetime]) -> str:

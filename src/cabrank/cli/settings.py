@@ -11,6 +11,8 @@ from rich.table import Table
 from cabrank.cli.options import Config, Json
 from cabrank.settings import Settings, load, reasons, sources
 
+BY_QUEUE = {"max_workers", "max_queue", "max_queue_bytes"}  # their defaults depend on the queue or the store; what else is None is no bound
+
 
 def settings(*, config: Config = None, json: Json = False) -> None:
     """Show every setting: its value here, where it comes from, and why the default is what it is.
@@ -31,7 +33,7 @@ def settings(*, config: Config = None, json: Json = False) -> None:
     table = Table("setting", "value", "from", "why")
     standard = msgspec.structs.asdict(Settings())
     for name, reason in reasons().items():
-        value = "by queue" if values[name] is None else str(values[name])
+        value = str(values[name]) if values[name] is not None else "by queue" if name in BY_QUEUE else "none"
         place = made[name].place if name in made else "default"
         table.add_row(name, value if values[name] == standard[name] else f"[bold]{value}[/bold]", place, reason)
     Console().print(table)

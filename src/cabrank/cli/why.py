@@ -83,8 +83,8 @@ async def _waits_for(store: InspectedStore, record: JobRecord) -> AsyncIterator[
         yield standing.why
     handlers = await store.handlers()
     if record.handler not in handlers:
-        known = ", ".join(sorted(handlers)) or "none"
-        yield f"no process that works on this store knows handler {record.handler!r}; known are {known}: start one with `cabrank work`"
+        known = f"they know {', '.join(sorted(handlers))}" if handlers else "none works on it now"
+        yield f"no process that works on this store knows handler {record.handler!r}: {known}; start one with `cabrank work`"
     elif record.due_at <= now and not tally.paused and not (standing and standing.why):
         ready = await store.ready(record.queue, COUNTED, priority=record.priority)
         before = f"{COUNTED:,} jobs or more" if ready == COUNTED else f"{ready:,} jobs, with it,"
