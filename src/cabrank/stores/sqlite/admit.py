@@ -14,6 +14,7 @@ from cabrank.job import Job, Lease
 from cabrank.stores.contract import STORED, Admission, Submission, Terms, Verdict, Want
 from cabrank.stores.sqlite import packed, ticks
 from cabrank.stores.sqlite import statements as sql
+from cabrank.stores.sqlite.blocks import Blocks
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.names import Names
@@ -47,7 +48,7 @@ class Admitter:
         terms: Terms,
         opening: Opening,
         lines: Lines,
-        holder: int,
+        blocks: Blocks,
         now: float,
         space: str,
     ) -> None:
@@ -59,7 +60,7 @@ class Admitter:
         self._limits = bool(terms.limits)
         self._opening = opening
         self._lines = lines
-        self._holder = holder
+        self._blocks = blocks
         self._now = now
         self._uniques = Uniques(connection, handlers, opening, now)
         self._rooms = Rooms(connection, queues=queues, opening=opening, settings=terms.settings, now=now, space=space)
@@ -100,7 +101,7 @@ class Admitter:
     def _store(self, jobs: Sequence[Sequence[Job]], marked: Sequence[Job], want: Mapping[str, Want]) -> list[Lease | Leases]:
         if self._limits:
             jobs = self._stand_in_line(jobs)
-        leases = self._insert(jobs, want) if jobs else []
+        leases = self._insert(jobs, want, single=bool(marked)) if jobs else []
         self._uniques.mark(marked)
         return leases
 
@@ -150,8 +151,11 @@ class Admitter:
             self._opening.queue(self._queues.number(job.queue)).in_line = True
         return [its if isinstance(its, Block) else [job for job in its if job.limit_key is None] for its in jobs]
 
-    def _insert(self, jobs: Sequence[Sequence[Job]], want: Mapping[str, Want]) -> list[Lease | Leases]:
-        """Insert jobs. Those that a claim would choose, since nothing ready waits before them, are written as running at once."""
+    def _insert(self, jobs: Sequence[Sequence[Job]], want: Mapping[str, Want], *, single: bool) -> list[Lease | Leases]:
+        """Insert jobs. Those that a claim would choose, since nothing ready waits before them, are written as running at once.
+
+        `single`: each must be a row of its own, for more is to be written about some of them.
+        """
         leases: list[Lease | Leases] = []
         left = dict(want)
         parts = [(alike, alike[0]) for alike in _alike(jobs)]
@@ -164,7 +168,11 @@ class Admitter:
             begun = () if its is None else self._startable(alike, first, its)
             if begun and its is not None:
                 start, size = len(begun), size_of(begun)
-                self._insert_alike(begun, first, running=True)
+                if single or self._blocks.are_apart():
+                    self._insert_alike(begun, first, running=True)
+                else:
+                    numbers = self._queues.number(first.queue), self._handlers.number(first.handler)
+                    self._blocks.insert(begun, first, queue=numbers[0], handler=numbers[1], now=self._now)
                 self._rooms.of(first.queue)[0].add(-start, -size)
                 leases += [Leases(begun)] if isinstance(begun, Block) else [Lease(job, 1) for job in begun]
                 left[first.queue] = Want(its.jobs - start, its.bytes - size, max(0, its.idle - start))
@@ -204,7 +212,7 @@ class Admitter:
                 max(first.due_at, self._now),
                 first.deadline_at,
                 int(running),
-                self._holder if running else None,
+                self._blocks.holder if running else None,
                 apsw.carray(tuple(payloads_of(jobs))),
                 self._now,
                 self._now if running else 0.0,

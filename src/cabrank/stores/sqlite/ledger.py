@@ -17,10 +17,10 @@ from cabrank.job import Lease
 from cabrank.settings import Durability, Overflow
 from cabrank.stores.contract import ID_BLOCK, Admission, Arrival, Submission, Terms, Turn, Verdict, Want
 from cabrank.stores.sqlite import counts, kept, overflow, settle, ticks
-from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.admit import Admitter
 from cabrank.stores.sqlite.bell import agreed_folder
+from cabrank.stores.sqlite.blocks import Blocks, part_all
 from cabrank.stores.sqlite.claim import Claimer, promote
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.holders import Holders, boot, does_any_live, made_folder
@@ -30,6 +30,7 @@ from cabrank.stores.sqlite.logsize import LogWatch
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.news import next_due_s, what_is_new
 from cabrank.stores.sqlite.people import Change
+from cabrank.stores.sqlite.pruning import prune
 from cabrank.stores.sqlite.room import Space
 from cabrank.stores.sqlite.schema import FOREIGN, damaged, open_writer
 from cabrank.stores.sqlite.settle import Ended
@@ -64,7 +65,7 @@ class Ledger:
             with self._holders.let_go_if_it_fails(), self._transaction():
                 self._holders.register()
                 self._given_up = self._holders.take_back(clock.now()).given_up  # told with the next turn
-                self._prune()
+                prune(self._connection, self._lines, self._terms.settings, clock.now())
                 self.bell_folder = agreed_folder(self._connection)
             self._holders.tidy()
         self.news = Arrival(work=False, cancelled=False, ended=())
@@ -159,6 +160,9 @@ class Ledger:
         try:
             return self._try(number, new, ended, want, lost=())
         except settle.LeaseLost:
+            self._blocks.forget()
+            with self._transaction():
+                part_all(self._connection, self._holders.id)
             standing, lost = settle.sort_out(self._connection, ended)
             return self._try(number, new, standing, want, lost=lost)
 
@@ -172,7 +176,7 @@ class Ledger:
         lost: Sequence[tuple[int, int]],
     ) -> Turn:
         with self._transaction() as transaction:
-            turn = self._do(new, ended, want, lost)
+            turn = self._do(number, new, ended, want, lost)
             if new or ended or turn.claimed or self._swept or self._lines.changed:
                 self._connection.execute(sql.TURN_DONE, (number, self._holders.id))
                 self._unsure = (number, turn)
@@ -180,7 +184,7 @@ class Ledger:
                 transaction.idle = True
         return turn
 
-    def _do(self, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want], lost: Sequence[tuple[int, int]]) -> Turn:
+    def _do(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want], lost: Sequence[tuple[int, int]]) -> Turn:
         connection, now = self._connection, self._clock.now()
         self._lines.begin()
         given_up = [*self._given_up, *self._sweep(now)]
@@ -192,7 +196,8 @@ class Ledger:
         elif self._holders.lapsed:
             self._holders.renew()
             self._swept = True
-        cancelled = settle.record(connection, ended, opening, self._keeping, now) if ended else []
+        self._blocks.begin(self._holders.id, number)
+        cancelled = settle.record(connection, ended, opening, self._keeping, self._blocks, now) if ended else []
         promote(connection, opening, self._lines, now)
         paused = [self._queues.name(number) for number, waiting in opening.queues.items() if waiting.paused]
         if paused:
@@ -229,7 +234,7 @@ class Ledger:
             terms=self._terms,
             opening=opening,
             lines=self._lines,
-            holder=self._holders.id,
+            blocks=self._blocks,
             now=now,
             space=self._space.shortage(self._connection) if new else "",
         )
@@ -278,20 +283,8 @@ class Ledger:
         if self._clock.monotonic() >= self._prune_at:
             self._lines.refresh()
             self._prune_at = self._clock.monotonic() + PRUNE_S
-            self._swept = self._prune() > 0 or self._swept
+            self._swept = prune(self._connection, self._lines, self._terms.settings, now) > 0 or self._swept
         return gone.given_up
-
-    def _prune(self) -> int:
-        now, settings, before = self._clock.now(), self._terms.settings, self._connection.total_changes()
-        kept.prune(self._connection, settings, now)
-        overflow.prune(self._connection, settings)
-        self._connection.execute(sql.OLD_RECEIPTS, (now,))
-        self._connection.execute(sql.EXCESS_RECEIPTS, (settings.receipts,))
-        self._connection.execute(past_sql.OLD_FAILURES, (now - settings.keep_dead_s,))
-        self._connection.execute(sql.OLD_SHELVED, (now - settings.keep_dead_s,))
-        self._connection.execute(sql.OLD_NOTES, (now - settings.keep_dead_s,))
-        self._lines.prune()
-        return self._connection.total_changes() - before
 
     # ------------------------------------------------------------------------------------------------------- connection
 
@@ -302,6 +295,7 @@ class Ledger:
         self._lines = Lines(
             self._connection, queues=self._queues, handlers=self._handlers, terms=self._terms, monotonic=self._clock.monotonic
         )
+        self._blocks = Blocks(self._connection)
         with self._transaction():
             self._lines.declare(boot())
             own = {self._handlers.number(name): keep_s for name, keep_s in self._terms.keep_done_s.items()}
@@ -345,7 +339,9 @@ class Ledger:
                     self._connection.execute("commit")
                     self._queues.commit()
                     self._handlers.commit()
+                    self._blocks.commit()
             finally:
+                self._blocks.roll_back()
                 if self._connection.in_transaction:
                     self._queues.roll_back()
                     self._handlers.roll_back()
