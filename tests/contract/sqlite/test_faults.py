@@ -78,6 +78,16 @@ def test_a_turn_whose_commit_only_seemed_to_fail_is_not_done_again(ledger: Ledge
     assert list(settled.lost) == []
 
 
+def test_runs_that_ended_in_a_turn_whose_commit_only_seemed_to_fail_are_not_lost(ledger: Ledger, disk: Disk) -> None:
+    submit(ledger, 1)
+    ended = Ended([Settlement(1, 1, Cause.RETURNED)], {})
+    disk.syncs_to_fail = 2
+    with pytest.raises(StoreUnavailable):
+        ledger.turn(2, (), ended, WANT)
+    assert not ledger.turn(2, (), ended, WANT).lost
+    assert running(ledger) == []
+
+
 def test_a_disk_that_is_gone_for_a_while_is_waited_for(ledger: Ledger, disk: Disk) -> None:
     submit(ledger, 1)
     disk.gone = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from operator import attrgetter
 
@@ -158,26 +158,27 @@ class Admitter:
         """
         leases: list[Lease | Leases] = []
         left = dict(want)
-        parts = [(alike, alike[0]) for alike in _alike(jobs)]
+        parts = [(its, its[0]) for its in alike(jobs)]
         orders = {_order(first) for _, first in parts}
         for queue in {queue for queue, _ in orders} if len(orders) > 1 else ():
             if len([order for order in orders if order[0] == queue]) > 1:
                 left.pop(queue, None)  # of several priorities the first come may not be the first served: let a claim choose
-        for alike, first in parts:
+        for part, first in parts:
             its = left.get(first.queue)
-            begun = () if its is None else self._startable(alike, first, its)
+            begun = () if its is None else self._startable(part, first, its)
             if begun and its is not None:
                 start, size = len(begun), size_of(begun)
-                if single or self._blocks.are_apart():
+                if single or self._blocks.apart:
                     self._insert_alike(begun, first, running=True)
+                    self._blocks.came_apart()
                 else:
                     numbers = self._queues.number(first.queue), self._handlers.number(first.handler)
                     self._blocks.insert(begun, first, queue=numbers[0], handler=numbers[1], now=self._now)
                 self._rooms.of(first.queue)[0].add(-start, -size)
                 leases += [Leases(begun)] if isinstance(begun, Block) else [Lease(job, 1) for job in begun]
                 left[first.queue] = Want(its.jobs - start, its.bytes - size, max(0, its.idle - start))
-            if len(begun) < len(alike):
-                rest = alike[len(begun) :]
+            if len(begun) < len(part):
+                rest = part[len(begun) :]
                 self._insert_alike(rest, rest[0], running=False)
         return leases
 
@@ -220,17 +221,17 @@ class Admitter:
         )
 
 
-def _alike(stored: Sequence[Sequence[Job]]) -> Iterator[Sequence[Job]]:
+def alike(stored: Iterable[Sequence[Job]]) -> Iterator[Sequence[Job]]:
     """Runs of jobs whose ids follow each other and who differ in nothing but the payload."""
     for is_block, its in groupby(stored, key=lambda jobs: isinstance(jobs, Block)):
         if is_block:
             yield from joined(jobs for jobs in its if isinstance(jobs, Block))
             continue
         for _, run in groupby(chain.from_iterable(its), key=_shape):
-            alike = list(run)
-            ids = list(map(_id, alike))
+            its_jobs = list(run)
+            ids = list(map(_id, its_jobs))
             if ids == list(range(ids[0], ids[0] + len(ids))):
-                yield alike
+                yield its_jobs
             else:  # they came out of order: they had to wait for room
-                for _, numbered in groupby(enumerate(alike), key=lambda at: at[1].id - at[0]):
+                for _, numbered in groupby(enumerate(its_jobs), key=lambda at: at[1].id - at[0]):
                     yield [job for _, job in numbered]

@@ -8,13 +8,25 @@ INSERT_BLOCK = """
 insert into block (first, jobs, holder, turn, queue, handler, priority, at, deadline_at, sizes, payloads)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-# (now, holder, [[first, jobs, kept until, results or null], …] as JSON)
-KEEP_BLOCKS = """
-insert into done_block (first, jobs, at, until, handler, queue, size, results)
-select block.first, block.jobs, ?1, value ->> 2, handler, queue, coalesce(length(value ->> 3), 0), value ->> 3
-from json_each(?3) cross join block on block.first = value ->> 0 and block.jobs = value ->> 1 and block.holder = ?2
-"""
-FINISH_BLOCKS = "delete from block where first in (select value ->> 0 from json_each(?))"
+
+
+def keep_blocks(now: str, holder: str, ended: str) -> str:
+    """Keep what ended. `ended`: [[first, jobs, kept until, results or null], …] as JSON. Each is given as SQL."""
+    return f"""
+    insert into done_block (first, jobs, at, until, handler, queue, size, results)
+    select block.first, block.jobs, {now}, value ->> 2, handler, queue, coalesce(length(value ->> 3), 0), value ->> 3
+    from json_each({ended}) cross join block on block.first = value ->> 0 and block.jobs = value ->> 1 and block.holder = {holder}
+    """
+
+
+def finish_blocks(ended: str) -> str:
+    """Delete the same."""
+    return f"delete from block where first in (select value ->> 0 from json_each({ended}))"
+
+
+KEEP_BLOCKS = keep_blocks("?1", "?2", "?3")
+FINISH_BLOCKS = finish_blocks("?1")
+LAST_TURN = "select max(turn, coalesce((select max(turn) from block where holder = ?1), 0)) from holder where id = ?1"
 
 # ----------------------------------------------------------------------------------------------------------------- parting
 

@@ -19,6 +19,7 @@ from cabrank.job import Job, Settlement
 from cabrank.states import Cause
 from cabrank.stores.contract import Returned
 from cabrank.stores.sqlite import block_statements as sql
+from cabrank.stores.sqlite import packed
 from cabrank.stores.sqlite import statements as job_sql
 from cabrank.stores.sqlite.schema import Phase
 
@@ -92,10 +93,14 @@ class Blocks:
         """Trust nothing that is remembered."""
         self._own.clear()
 
-    def are_apart(self) -> bool:
-        """Whether the next jobs that start at once are to be rows of their own. Each call is an answer for one block."""
-        self._rows -= self._rows > 0
+    @property
+    def apart(self) -> bool:
+        """Whether the next jobs that start at once are to be rows of their own."""
         return self._rows > 0
+
+    def came_apart(self) -> None:
+        """Some were stored as rows of their own."""
+        self._rows -= self._rows > 0
 
     def begin(self, holder: int, turn: int) -> None:
         """A turn begins. What is remembered is of the same holder."""
@@ -105,8 +110,8 @@ class Blocks:
 
     def insert(self, jobs: Sequence[Job], first: Job, *, queue: int, handler: int, now: float) -> None:
         """Store jobs, alike but for their payloads and ids in a row, as running."""
-        row = row_of(jobs, first, queue=queue, handler=handler, holder=self.holder, turn=self.turn, now=now)
-        self._connection.execute(sql.INSERT_BLOCK, row)
+        row = (first.id, len(jobs), self.holder, self.turn, queue, handler, first.priority, now, first.deadline_at)
+        self._connection.execute(sql.INSERT_BLOCK, (*row, *stored(jobs)))
         self.came(Own(first.id, len(jobs), handler, queue))
 
     def came(self, own: Own) -> None:
@@ -137,13 +142,10 @@ class Blocks:
                 self._went.append(own.first)
 
 
-def row_of(
-    jobs: Sequence[Job], first: Job, *, queue: int, handler: int, holder: int, turn: int, now: float
-) -> tuple[int | float | str | bytes, ...]:
-    """What `INSERT_BLOCK` stores."""
+def stored(jobs: Sequence[Job]) -> tuple[str, bytes]:
+    """Their payloads as a row has them: the bytes of each, as JSON, and all of them behind each other."""
     payloads = payloads_of(jobs)
-    sizes = msgspec.json.encode(list(map(len, payloads))).decode()
-    return (first.id, len(jobs), holder, turn, queue, handler, first.priority, now, first.deadline_at, sizes, b"".join(payloads))
+    return packed.rows(list(map(len, payloads))), b"".join(payloads)
 
 
 def part_of(connection: apsw.Connection, id: int) -> None:

@@ -31,7 +31,6 @@ select (select turn from holder where id = ?1),
 """
 COUNT_QUEUE = "update queue set waiting = ?, waiting_bytes = ? where id = ?"
 TURN_DONE = "update holder set turn = ? where id = ?"
-LAST_TURN = "select turn from holder where id = ?"
 
 # -------------------------------------------------------------------------------------------------------------- admission
 
