@@ -12,7 +12,7 @@ from cabrank.job import Lease, Settlement
 from cabrank.policy import Limit
 from cabrank.settings import Settings
 from cabrank.states import Cause, State
-from cabrank.stores.contract import Terms, Turn
+from cabrank.stores.contract import Terms, Turn, Verdict
 from cabrank.testing.store_contract import Opened, submission
 from cabrank.testing.store_contract.opened import PLENTY, ids
 from tests.contract.sqlite.files import Files
@@ -75,6 +75,35 @@ async def test_a_turn_with_a_job_that_is_due_later_says_when(one: Opened) -> Non
     assert len(statements) == 1
     assert turn.next_due_s is not None
     assert 50 < turn.next_due_s <= 60
+
+
+async def test_jobs_that_wait_come_in_one_statement_and_others_are_told(one: Opened, other: Opened) -> None:
+    await one.submit(one.job())
+    before = await one.tally()
+    jobs = [one.job(payload=payload) for payload in (b"[22]", b"[333]", b"")]
+    statements, turn = await traced(one, lambda: one.turn(*map(submission, jobs)))
+    assert statements == ["insert into at_once values"]
+    assert [admission.verdict for admission in turn.admitted] == [Verdict.STORED] * 3
+    assert not turn.leases
+    assert one.store._ledger.news.work  # type: ignore[attr-defined]
+    after = await one.tally()
+    assert (after.waiting - before.waiting, after.waiting_bytes - before.waiting_bytes) == (3, 9)
+    statements, _ = await traced(one, lambda: one.turn(submission(one.job())))
+    assert len(statements) == 1
+    record = await one.find(jobs[0].id)
+    assert (record.state, record.run, record.failures, record.priority) == (State.WAITING, 0, 0, jobs[0].priority)
+    assert record.created_at == record.due_at == record.changed_at > 0
+    leases = await other.claim()
+    assert [(lease.job.payload, lease.run) for lease in leases][1:4] == [(job.payload, 1) for job in jobs]
+
+
+async def test_jobs_that_wait_find_room_in_one_statement_or_none_at_all(files: Files, one: Opened) -> None:
+    small = Opened(files.another(), files)
+    await small.open(Terms(handlers=frozenset({"work"}), settings=Settings(max_queue=3), max_crashes={}))
+    verdicts = [(await small.turn(submission(small.job()))).admitted[0].verdict for _ in range(5)]
+    assert verdicts == [Verdict.STORED] * 3 + [Verdict.FULL] * 2
+    assert (await one.tally()).waiting == 3
+    await small.close()
 
 
 async def _submits(other: Opened, _: list[Lease]) -> None:

@@ -1,7 +1,8 @@
-"""An ordinary turn in one statement: blocks end, at most one begins, and everything else in the file is as the last turn left it.
+"""An ordinary turn in one statement: blocks end, at most one begins or some jobs come to wait, and all else is as the last turn left it.
 
-That is what most turns of a process are whose workers keep up. A trigger looks whether the file is as it is remembered, and changes
-nothing if it is not: then the turn is taken step by step. So nothing here has to be right about what others do, it only guesses.
+That is what most turns are of a process whose workers keep up, and of one that only submits. A trigger looks whether the file is as it
+is remembered, and changes nothing if it is not: then the turn is taken step by step. So nothing here has to be right about what others
+do, it only guesses.
 """
 
 from __future__ import annotations
@@ -19,32 +20,39 @@ from cabrank.stores.contract import STORED, Submission, Terms, Turn, Want
 from cabrank.stores.sqlite import at_once_statements as sql
 from cabrank.stores.sqlite import kept, packed
 from cabrank.stores.sqlite.admit import alike
-from cabrank.stores.sqlite.blocks import Blocks, Own, stored
+from cabrank.stores.sqlite.blocks import Blocks, Own, cut, stored
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.settle import Ended
 
 NOTHING = "[]"
-NO_BLOCK = (0, 0, 0, 0, 0, 0.0, "", b"")
+NO_JOBS = (0, 0, 0, 0, 0.0, "[]", b"", 0, 0, 0, 0)
+MOST_ROWS = 100  # that come to wait: for more it is cheaper to take them as an array, step by step
 
 _Values = tuple[int | float | str | bytes | None, ...]
 
 
-class Begun(NamedTuple):
-    """What begins with a turn, if anything does: `values` are what the statement stores of it."""
+class Came(NamedTuple):
+    """What comes with a turn, if anything does: those that start, the block that they are, those that wait, the bytes of all.
 
-    jobs: Sequence[Job] = ()
-    values: _Values = NO_BLOCK
+    `values` are what the statement stores of them.
+    """
+
+    start: Sequence[Job] = ()
     own: Own | None = None
+    queue: int = 0
+    wait: int = 0
+    size: int = 0
+    values: _Values = NO_JOBS
 
 
 class Plan(NamedTuple):
-    """A turn that may be taken in one statement: its answer, that statement's values, and which blocks end and begin."""
+    """A turn that may be taken in one statement: its answer, that statement's values, which blocks end and what comes."""
 
     turn: Turn
     values: _Values
     ended: Sequence[Own]
-    begun: Own | None
+    came: Came
 
 
 class AtOnce:
@@ -67,7 +75,6 @@ class AtOnce:
 
     def remember(self, opening: Opening, *, told: bool) -> None:
         """How a turn left the file: it began with `opening`, which was kept up to date. `told`: runs told how far they are."""
-        counts = [(number, its.jobs, its.size, 0) for number, its in sorted(opening.queues.items())]
         busy = (
             told
             or opening.cancelling
@@ -76,7 +83,7 @@ class AtOnce:
             or any(its.paused for its in opening.queues.values())
         )
         self._opening = None if busy else opening
-        self._counts = packed.rows(counts)
+        self._count(opening)
 
     def forget(self) -> None:
         """Nothing is known of the file."""
@@ -87,17 +94,17 @@ class AtOnce:
         opening = self._opening
         if opening is None or not (new or ended) or self._blocks.apart or (opening.later_at is not None and opening.later_at <= now):
             return None
-        whole, wanted, begun = self._whole(ended), self._wanted(want), self._begun(new, want, opening, now)
-        if whole is None or wanted is None or begun is None:
+        whole, wanted, came = self._whole(ended), self._wanted(want), self._coming(new, want, opening, now)
+        if whole is None or wanted is None or came is None:
             return None
         turn = Turn(
             admitted=[STORED] * len(new),
-            claimed=[Leases(begun.jobs)] if isinstance(begun.jobs, Block) else [Lease(job, 1) for job in begun.jobs],
+            claimed=[Leases(came.start)] if isinstance(came.start, Block) else [Lease(job, 1) for job in came.start],
             next_due_s=None if opening.later_at is None else opening.later_at - now,
         )
         rows = kept.rows_of(whole, ended.settlements, self._keeping, now) if whole else NOTHING
-        values = (self._blocks.holder, opening.later_at, self._counts, packed.rows(wanted), number, now, rows, *begun.values)
-        return Plan(turn, values, whole, begun.own)
+        values = (self._blocks.holder, opening.later_at, self._counts, packed.rows(wanted), number, now, rows, *came.values)
+        return Plan(turn, values, whole, came)
 
     def carry_out(self, plan: Plan) -> bool:
         """Take the turn; whether the file was as it is remembered. If not, nothing was done."""
@@ -107,10 +114,17 @@ class AtOnce:
             self._opening = None
             return False
         self._blocks.went(plan.ended)
-        if plan.begun is not None:
-            self._blocks.came(plan.begun)
+        if plan.came.own is not None:
+            self._blocks.came(plan.came.own)
         self._blocks.commit()
+        if plan.came.wait and self._opening is not None:
+            waiting = self._opening.queue(plan.came.queue)
+            waiting.add(plan.came.wait, plan.came.size)
+            self._count(self._opening)
         return True
+
+    def _count(self, opening: Opening) -> None:
+        self._counts = packed.rows([(number, its.jobs, its.size, 0) for number, its in sorted(opening.queues.items())])
 
     def _whole(self, ended: Ended) -> Sequence[Own] | None:
         """The blocks that end, if nothing else does."""
@@ -124,31 +138,30 @@ class AtOnce:
 
     def _wanted(self, want: Mapping[str, Want]) -> Collection[int] | None:
         """The numbers of the queues that are claimed from."""
-        numbers = [number for queue in want if (number := self._queues.known(queue)) is not None]
-        return numbers if len(numbers) == len(want) else None
+        wanted = [queue for queue, its in want.items() if its.jobs or its.alone]
+        numbers = [number for queue in wanted if (number := self._queues.known(queue)) is not None]
+        return numbers if len(numbers) == len(wanted) else None
 
-    def _begun(self, new: Sequence[Submission], want: Mapping[str, Want], opening: Opening, now: float) -> Begun | None:
-        """What begins, if that is all that comes, and it finds room as it would by itself."""
+    def _coming(self, new: Sequence[Submission], want: Mapping[str, Want], opening: Opening, now: float) -> Came | None:
+        """What comes, if it is jobs that are alike and find room as they would by themselves, and all of them start or all wait."""
         if not new:
-            return Begun()
-        if any(one.key or one.tick is not None or one.marked for one in new):
+            return Came()
+        if self._is_bounded_else or any(one.key or one.tick is not None or one.marked for one in new):
             return None
         parts = list(alike(one.jobs for one in new))
-        its = want.get(parts[0][0].queue)
-        if len(parts) > 1 or its is None:
-            return None
-        return self._startable(parts[0], parts[0][0], its, opening, now)
-
-    def _startable(self, jobs: Sequence[Job], first: Job, want: Want, opening: Opening, now: float) -> Begun | None:
-        queue, handler, size = self._queues.known(first.queue), self._handlers.known(first.handler), size_of(jobs)
-        if queue is None or handler is None or first.handler not in self._terms.handlers or first.due_at > now:
-            return None
-        if len(jobs) > want.jobs or size > want.bytes or self._is_bounded_else:
+        jobs, first, size = parts[0], parts[0][0], size_of(parts[0])
+        queue, handler, its = self._queues.known(first.queue), self._handlers.known(first.handler), want.get(first.queue)
+        if len(parts) > 1 or queue is None or handler is None or first.due_at > now:
             return None
         if not isinstance(jobs, Block) and any(job.limit_key is not None for job in jobs):
             return None
         waiting, bound = opening.queue(queue), self._terms.settings.room_of(first.queue, STORE_BOUND)
         if bound.refusal(waiting.jobs, waiting.size, len(jobs), size) or (bound.is_timed and waiting.jobs):
             return None
-        values = (first.id, len(jobs), queue, handler, first.priority, first.deadline_at, *stored(jobs))
-        return Begun(jobs, values, Own(first.id, len(jobs), handler, queue))
+        values = (first.id, queue, handler, first.priority, first.deadline_at)
+        if its is None or not (its.jobs or its.alone):
+            rows = (*cut(jobs), 0, len(jobs), waiting.jobs + len(jobs), waiting.size + size)
+            return Came((), None, queue, len(jobs), size, values + rows) if len(jobs) <= MOST_ROWS else None
+        if len(jobs) > its.jobs or size > its.bytes or first.handler not in self._terms.handlers:
+            return None
+        return Came(jobs, Own(first.id, len(jobs), handler, queue), queue, 0, 0, (*values, *stored(jobs), len(jobs), 0, 0, 0))

@@ -10,8 +10,10 @@ COLUMNS = (
     *("holder", "later_at", "queues", "wanted"),
     # the turn, and the blocks that end in it: [[first, jobs, kept until, results or null], …] as JSON
     *("number", "now", "ended"),
-    # the jobs that start in it, 0 of them or one block
-    *("first", "jobs", "queue", "handler", "priority", "deadline_at", "sizes", "payloads"),
+    # the jobs that come with it, 0 of them or such as are alike: how many start as a block, how many wait as rows, and what waits then in
+    # their queue; `parts` are the sizes of the payloads of a block, and of rows where each begins and its size, as JSON
+    *("first", "queue", "handler", "priority", "deadline_at", "parts", "payloads"),
+    *("start", "wait", "waiting", "waiting_bytes"),
 )
 # Tables of the file by their own names; both go with the connection
 VIEW = f"create temp view at_once as select {', '.join(f'null as {name}' for name in COLUMNS)}"
@@ -32,9 +34,13 @@ create temp trigger takes_a_turn instead of insert on at_once begin
     {keep_blocks("new.now", "new.holder", "new.ended")};
     {finish_blocks("new.ended")};
     insert into block (first, jobs, holder, turn, queue, handler, priority, at, deadline_at, sizes, payloads)
-    select new.first, new.jobs, new.holder, new.number, new.queue, new.handler, new.priority, new.now, new.deadline_at,
-        new.sizes, new.payloads where new.jobs > 0;
-    update holder set turn = new.number where id = new.holder and new.jobs = 0;
+    select new.first, new.start, new.holder, new.number, new.queue, new.handler, new.priority, new.now, new.deadline_at,
+        new.parts, new.payloads where new.start > 0;
+    insert into job (id, phase, queue, handler, priority, due_at, deadline_at, run, failures, crashes, payload, created_at)
+    select new.first + key, {Phase.READY:d}, new.queue, new.handler, new.priority, new.now, new.deadline_at, 0, 0, 0,
+        substr(new.payloads, value ->> 0, value ->> 1), new.now from json_each(new.parts) where new.wait > 0;
+    update queue set waiting = new.waiting, waiting_bytes = new.waiting_bytes where id = new.queue and new.wait > 0;
+    update holder set turn = new.number where id = new.holder and new.start = 0;
 end
 """
 TAKE = f"insert into at_once values ({', '.join('?' * len(COLUMNS))})"

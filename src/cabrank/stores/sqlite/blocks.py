@@ -8,7 +8,7 @@ block again: a job goes from `block` to `job`, and from either to what is kept.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import apsw
@@ -146,6 +146,13 @@ def stored(jobs: Sequence[Job]) -> tuple[str, bytes]:
     """Their payloads as a row has them: the bytes of each, as JSON, and all of them behind each other."""
     payloads = payloads_of(jobs)
     return packed.rows(list(map(len, payloads))), b"".join(payloads)
+
+
+def cut(jobs: Sequence[Job]) -> tuple[str, bytes]:
+    """As `stored`, but of each where it begins, from 1 on, and its bytes."""
+    payloads = payloads_of(jobs)
+    sizes = list(map(len, payloads))
+    return packed.rows(list(zip(accumulate(sizes, initial=1), sizes, strict=False))), b"".join(payloads)
 
 
 def part_of(connection: apsw.Connection, id: int) -> None:

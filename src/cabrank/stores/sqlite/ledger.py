@@ -182,7 +182,7 @@ class Ledger:
         with self._transactions.failing():
             if not self._at_once.carry_out(plan):
                 return None
-        self.news = Arrival(work=False, cancelled=False, ended=())
+        self.news = Arrival(work=plan.came.wait > 0, cancelled=False, ended=())
         return plan.turn
 
     def _try(
