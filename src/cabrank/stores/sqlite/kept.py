@@ -118,8 +118,10 @@ def prune(connection: apsw.Connection, settings: Settings, now: float) -> None:
     """Forget the oldest beyond the bounds of age, number and bytes."""
     connection.execute(sql.OLD_DONE, (now,))
     connection.execute(block_sql.OLD_DONE_BLOCKS, (now,))
-    excess: Any = connection.execute(sql.EXCESS, (settings.keep_done_jobs, settings.keep_done_bytes)).get
-    if excess is not None:
+    kept: Any = connection.execute(sql.KEPT).get
+    jobs, size = kept
+    if jobs > settings.keep_done_jobs or size > settings.keep_done_bytes:  # else no sum of each row with all newer ones is needed
+        excess: Any = connection.execute(sql.EXCESS, (settings.keep_done_jobs, settings.keep_done_bytes)).get
         connection.execute(sql.EXCESS_DONE, excess)
         connection.execute(sql.EXCESS_DONE_BLOCKS, excess)
 

@@ -87,6 +87,9 @@ select at, {_NAMES}, ids from done {_NAMED}
 where last > ?1 and (?2 = '' or queue.name = ?2) and (?3 = '' or handler.name = ?3)
 """
 OLD_DONE = "delete from done where until < ?"
+KEPT = """
+select coalesce(sum(jobs), 0), coalesce(sum(size), 0) from (select jobs, size from done union all select jobs, size from done_block)
+"""
 # (jobs, bytes) → the moment and the last id of the newest row that is beyond these bounds
 EXCESS = """
 select at, last from (
