@@ -96,6 +96,10 @@ class Life:
         rows: list[Any] = connection.execute("select id from job").fetchall() if tables else []
         packed: list[Any] = connection.execute("select ids from done").fetchall() if tables else []
         waiting, done = {id for (id,) in rows}, {id for (ids,) in packed for id in array("q", ids)}
+        in_blocks = (("select first, jobs from block", waiting), ("select first, jobs from done_block", done))
+        for statement, ids in in_blocks if tables else ():
+            spans: list[Any] = connection.execute(statement).fetchall()
+            ids.update(id for first, jobs in spans for id in range(first, first + jobs))
         figures.lost += len(self._admitted - waiting - done)
         figures.undone += len(self._settled & waiting)
         connection.close()

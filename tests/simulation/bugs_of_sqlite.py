@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 from cabrank.stores.contract import Submission, Turn, Want
-from cabrank.stores.sqlite import limit_statements, statements
+from cabrank.stores.sqlite import at_once_statements, holders, limit_statements, statements
 from cabrank.stores.sqlite.holders import Holders
 from cabrank.stores.sqlite.ledger import Ledger
 from cabrank.stores.sqlite.lines import Lines
@@ -77,6 +77,17 @@ def _full_for_ever() -> AbstractContextManager[object]:
     return patch.object(limit_statements, "FREE", "select ?")
 
 
+def _blocks_stay() -> AbstractContextManager[object]:
+    """The jobs of a dead process that are in blocks stay there."""
+    return patch.object(holders, "part_all", _ignore)
+
+
+def _blind() -> AbstractContextManager[object]:
+    """A turn in one statement does not look whether the file is as it is remembered."""
+    looks = at_once_statements.TRIGGER.partition("select raise")[2].partition(";")[0]
+    return patch.object(at_once_statements, "TRIGGER", at_once_statements.TRIGGER.replace(f"select raise{looks};", ""))
+
+
 class _TellsEveryTime(AbstractContextManager[object]):
     """What becomes due and nobody can take is forgotten again by a turn that has nothing else to write."""
 
@@ -100,6 +111,8 @@ BUGS = (
     Bug("SQLite: no receipt", _no_receipt, Kind.SQLITE),
     Bug("SQLite: a cancel outlives its run", _cancel_stays, Kind.SQLITE),
     Bug("SQLite: the jobs of the dead are not taken back", _not_taken_back, Kind.SQLITE),
+    Bug("SQLite: blocks of the dead stay", _blocks_stay, Kind.SQLITE),
+    Bug("SQLite: a turn at once does not look", _blind, Kind.SQLITE, first_seed=35),
     Bug("SQLite: a full line stays full", _full_for_ever, Kind.SQLITE),
     Bug("SQLite: all tell all of a due job", _TellsEveryTime, Kind.SQLITE, first_seed=35),
 )

@@ -32,6 +32,14 @@ ROWS = """
 select job.id, phase, run, failures, crashes, coalesce(holder, 0), queue.name, payload, allowance.key
 from job join queue on queue.id = job.queue left join allowance on allowance.id = job.allowance
 """
+IN_BLOCKS = """
+select first + key as id, 1, 1, 0, 0, holder, queue.name,
+       substr(payloads, 1 + coalesce((select sum(value) from json_each(sizes) as before where before.key < its.key), 0), value), null
+from block join queue on queue.id = block.queue join json_each(sizes) as its
+"""
+HELD = """
+select id from job where phase = 1 and holder = ?1 union all select first + key from block, json_each(sizes) where holder = ?1 order by 1
+"""
 RUNS = int(Phase.RUNNING)
 ASTRAY = f"""
 select 'job ' || id || ' runs, and its holder ' || coalesce(holder, 'nobody') || ' is not there' from job
@@ -40,6 +48,11 @@ union all
 select 'job ' || id || ' does not run, and ' || holder || ' holds it' from job
 where phase <> {RUNS} and holder is not null and holder in (select id from holder)
 union all select 'a failure of job ' || job || ', which is not there' from failure where job not in (select id from job)
+union all
+select 'job ' || first || ' is in a block, and its holder ' || holder || ' is not there' from block
+where holder not in (select id from holder)
+union all
+select 'job ' || job.id || ' is in a block too' from block join job on job.id >= first and job.id < first + jobs
 """  # noqa: S608 -- a number of ours
 
 
@@ -77,7 +90,7 @@ class FileHome:
             return
         tally = self._reader.tally()
         shown = Shown(
-            rows={id: Row(STATE_OF[Phase(phase)], *how) for id, phase, *how in self._ask(ROWS)},
+            rows={id: Row(STATE_OF[Phase(phase)], *how) for id, phase, *how in self._ask(f"{ROWS} union all {IN_BLOCKS}")},
             cancelling={id for (id,) in self._ask("select id from cancelling")},
             paused={queue for queue, counted in tally.items() if counted.paused},
             tally=tally,
@@ -88,11 +101,12 @@ class FileHome:
             watcher(shown)
 
     def running(self, id: int) -> Row | None:
-        found = [Row(STATE_OF[Phase(phase)], *how) for _, phase, *how in self._ask(f"{ROWS} where job.id = ? and phase = 1", id)]
+        one = f"{ROWS} where job.id = ?1 and phase = 1 union all {IN_BLOCKS} where first + key = ?1"
+        found = [Row(STATE_OF[Phase(phase)], *how) for _, phase, *how in self._ask(one, id)]
         return found[0] if found else None
 
     def knows(self, id: int) -> bool:
-        return bool(self._ask("select 1 from job where id = ?", id))
+        return bool(self._ask("select 1 from job where id = ?1 union all select 1 from block where first <= ?1 and ?1 < first + jobs", id))
 
     def done(self, id: int) -> int | None:
         record = None if self._reader is None else self._reader.find([id]).get(id)
@@ -101,7 +115,7 @@ class FileHome:
     def held_by(self, holder: int) -> Sequence[int] | None:
         if not self._ask("select 1 from holder where id = ?", holder):
             return None
-        return [id for (id,) in self._ask("select id from job where phase = 1 and holder = ? order by id", holder)]
+        return [id for (id,) in self._ask(HELD, holder)]
 
     def faults(self) -> Sequence[str]:
         left = [path.name for path in folder_of(self.path).glob("life-*") if is_held(path)]

@@ -47,8 +47,10 @@ def submit(ledger: Ledger, number: int) -> Turn:
 
 def running(ledger: Ledger) -> list[tuple[int, int]]:
     """The (id, run) of all jobs there are."""
-    rows: list[Any] = ledger._connection.execute("select id, run from job where phase = 1 order by id").fetchall()
-    assert len(rows) == ledger._connection.execute("select count(*) from job").get
+    rows: list[Any] = ledger._connection.execute(
+        "select id, run from job where phase = 1 union all select first + key, 1 from block, json_each(sizes) order by 1"
+    ).fetchall()
+    assert not ledger._connection.execute("select count(*) from job where phase <> 1").get
     return rows
 
 
@@ -74,6 +76,16 @@ def test_a_turn_whose_commit_only_seemed_to_fail_is_not_done_again(ledger: Ledge
     assert running(ledger) == [(1, 1), (2, 1)]
     settled = ledger.turn(3, (), Ended([Settlement(id, 1, Cause.RETURNED) for id in (1, 2)], {}), {})
     assert list(settled.lost) == []
+
+
+def test_runs_that_ended_in_a_turn_whose_commit_only_seemed_to_fail_are_not_lost(ledger: Ledger, disk: Disk) -> None:
+    submit(ledger, 1)
+    ended = Ended([Settlement(1, 1, Cause.RETURNED)], {})
+    disk.syncs_to_fail = 2
+    with pytest.raises(StoreUnavailable):
+        ledger.turn(2, (), ended, WANT)
+    assert not ledger.turn(2, (), ended, WANT).lost
+    assert running(ledger) == []
 
 
 def test_a_disk_that_is_gone_for_a_while_is_waited_for(ledger: Ledger, disk: Disk) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from operator import attrgetter
 
@@ -14,6 +14,7 @@ from cabrank.job import Job, Lease
 from cabrank.stores.contract import STORED, Admission, Submission, Terms, Verdict, Want
 from cabrank.stores.sqlite import packed, ticks
 from cabrank.stores.sqlite import statements as sql
+from cabrank.stores.sqlite.blocks import Blocks
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.names import Names
@@ -47,7 +48,7 @@ class Admitter:
         terms: Terms,
         opening: Opening,
         lines: Lines,
-        holder: int,
+        blocks: Blocks,
         now: float,
         space: str,
     ) -> None:
@@ -59,7 +60,7 @@ class Admitter:
         self._limits = bool(terms.limits)
         self._opening = opening
         self._lines = lines
-        self._holder = holder
+        self._blocks = blocks
         self._now = now
         self._uniques = Uniques(connection, handlers, opening, now)
         self._rooms = Rooms(connection, queues=queues, opening=opening, settings=terms.settings, now=now, space=space)
@@ -100,7 +101,7 @@ class Admitter:
     def _store(self, jobs: Sequence[Sequence[Job]], marked: Sequence[Job], want: Mapping[str, Want]) -> list[Lease | Leases]:
         if self._limits:
             jobs = self._stand_in_line(jobs)
-        leases = self._insert(jobs, want) if jobs else []
+        leases = self._insert(jobs, want, single=bool(marked)) if jobs else []
         self._uniques.mark(marked)
         return leases
 
@@ -150,26 +151,34 @@ class Admitter:
             self._opening.queue(self._queues.number(job.queue)).in_line = True
         return [its if isinstance(its, Block) else [job for job in its if job.limit_key is None] for its in jobs]
 
-    def _insert(self, jobs: Sequence[Sequence[Job]], want: Mapping[str, Want]) -> list[Lease | Leases]:
-        """Insert jobs. Those that a claim would choose, since nothing ready waits before them, are written as running at once."""
+    def _insert(self, jobs: Sequence[Sequence[Job]], want: Mapping[str, Want], *, single: bool) -> list[Lease | Leases]:
+        """Insert jobs. Those that a claim would choose, since nothing ready waits before them, are written as running at once.
+
+        `single`: each must be a row of its own, for more is to be written about some of them.
+        """
         leases: list[Lease | Leases] = []
         left = dict(want)
-        parts = [(alike, alike[0]) for alike in _alike(jobs)]
+        parts = [(its, its[0]) for its in alike(jobs)]
         orders = {_order(first) for _, first in parts}
         for queue in {queue for queue, _ in orders} if len(orders) > 1 else ():
             if len([order for order in orders if order[0] == queue]) > 1:
                 left.pop(queue, None)  # of several priorities the first come may not be the first served: let a claim choose
-        for alike, first in parts:
+        for part, first in parts:
             its = left.get(first.queue)
-            begun = () if its is None else self._startable(alike, first, its)
+            begun = () if its is None else self._startable(part, first, its)
             if begun and its is not None:
                 start, size = len(begun), size_of(begun)
-                self._insert_alike(begun, first, running=True)
+                if single or self._blocks.apart:
+                    self._insert_alike(begun, first, running=True)
+                    self._blocks.came_apart()
+                else:
+                    numbers = self._queues.number(first.queue), self._handlers.number(first.handler)
+                    self._blocks.insert(begun, first, queue=numbers[0], handler=numbers[1], now=self._now)
                 self._rooms.of(first.queue)[0].add(-start, -size)
                 leases += [Leases(begun)] if isinstance(begun, Block) else [Lease(job, 1) for job in begun]
                 left[first.queue] = Want(its.jobs - start, its.bytes - size, max(0, its.idle - start))
-            if len(begun) < len(alike):
-                rest = alike[len(begun) :]
+            if len(begun) < len(part):
+                rest = part[len(begun) :]
                 self._insert_alike(rest, rest[0], running=False)
         return leases
 
@@ -204,7 +213,7 @@ class Admitter:
                 max(first.due_at, self._now),
                 first.deadline_at,
                 int(running),
-                self._holder if running else None,
+                self._blocks.holder if running else None,
                 apsw.carray(tuple(payloads_of(jobs))),
                 self._now,
                 self._now if running else 0.0,
@@ -212,17 +221,17 @@ class Admitter:
         )
 
 
-def _alike(stored: Sequence[Sequence[Job]]) -> Iterator[Sequence[Job]]:
+def alike(stored: Iterable[Sequence[Job]]) -> Iterator[Sequence[Job]]:
     """Runs of jobs whose ids follow each other and who differ in nothing but the payload."""
     for is_block, its in groupby(stored, key=lambda jobs: isinstance(jobs, Block)):
         if is_block:
             yield from joined(jobs for jobs in its if isinstance(jobs, Block))
             continue
         for _, run in groupby(chain.from_iterable(its), key=_shape):
-            alike = list(run)
-            ids = list(map(_id, alike))
+            its_jobs = list(run)
+            ids = list(map(_id, its_jobs))
             if ids == list(range(ids[0], ids[0] + len(ids))):
-                yield alike
+                yield its_jobs
             else:  # they came out of order: they had to wait for room
-                for _, numbered in groupby(enumerate(alike), key=lambda at: at[1].id - at[0]):
+                for _, numbered in groupby(enumerate(its_jobs), key=lambda at: at[1].id - at[0]):
                     yield [job for _, job in numbered]

@@ -13,10 +13,12 @@ import msgspec
 from cabrank.job import FailedRun, Progress
 from cabrank.states import State
 from cabrank.stores.contract import JobFilter, JobRecord, Page
+from cabrank.stores.sqlite import block_statements as block_sql
 from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.schema import SHELF_OF, STATE_OF, Phase
 
+LAST_ID = 2**63 - 1
 LOOKED_AT = 20_000  # rows of one look: about 20 ms, and the next look goes on behind them
 
 
@@ -25,13 +27,25 @@ def browse(connection: apsw.Connection, which: JobFilter, after: int, limit: int
     if which.state is State.DONE:
         return _done(connection, which, after, limit)
     if which.state is State.RUNNING:
-        return _page(_rows(connection, sql.BROWSE_RUNNING, (after, limit, which.queue, which.handler)), limit, None)
+        in_blocks = _rows(connection, block_sql.BROWSE_BLOCKS, (after, limit, which.queue, which.handler, LAST_ID))
+        rows = _rows(connection, sql.BROWSE_RUNNING, (after, limit, which.queue, which.handler))
+        return _page(_merged(in_blocks, rows, limit), limit, None)
     if which.state is not None and which.state is not State.WAITING:
         return _shelved(connection, which, SHELF_OF[which.state], after, limit)
     looked, last = _look(connection, sql.LOOK_AT_ALL, (after, LOOKED_AT))
-    statement = sql.BROWSE if which.state is None else sql.BROWSE_WAITING
-    rows = _rows(connection, statement, (after, limit, which.queue, which.handler, last))
+    values = (after, limit, which.queue, which.handler, last if looked == LOOKED_AT else LAST_ID)  # blocks may stand behind all rows
+    if which.state is None:
+        in_blocks = _rows(connection, block_sql.BROWSE_BLOCKS, values)
+        rows = _merged(in_blocks, _rows(connection, sql.BROWSE, values), limit)
+    else:
+        rows = _rows(connection, sql.BROWSE_WAITING, values)
     return _page(rows, limit, last if looked == LOOKED_AT else None)
+
+
+def _merged(in_blocks: Sequence[JobRecord], rows: Sequence[JobRecord], limit: int) -> Sequence[JobRecord]:
+    """The first of both. One that has left its block between the two looks is in both."""
+    found = {record.id: record for record in (*in_blocks, *rows)}
+    return sorted(found.values(), key=lambda record: record.id)[:limit]
 
 
 def _shelved(connection: apsw.Connection, which: JobFilter, phase: Phase, after: int, limit: int) -> Page:
@@ -53,7 +67,11 @@ def _shelved(connection: apsw.Connection, which: JobFilter, phase: Phase, after:
 
 def _done(connection: apsw.Connection, which: JobFilter, after: int, limit: int) -> Page:
     rows = _all(connection, past_sql.BROWSE_DONE, (after, which.queue, which.handler))
-    found = ((id, at, handler, queue) for at, handler, queue, packed in rows for id in array("q", packed) if id > after)
+    blocks = _all(connection, block_sql.BROWSE_DONE_BLOCKS, (after, which.queue, which.handler))
+    kept: list[tuple[float, str, str, Sequence[int]]] = []
+    kept += [(at, handler, queue, range(first, first + jobs)) for at, handler, queue, first, jobs in blocks]
+    kept += [(at, handler, queue, array("q", ids)) for at, handler, queue, ids in rows]
+    found = ((id, at, handler, queue) for at, handler, queue, ids in kept for id in ids if id > after)
     chosen = nsmallest(limit + 1, found)
     records = [
         JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=0, changed_at=at) for id, at, handler, queue in chosen[:limit]

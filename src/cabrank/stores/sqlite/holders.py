@@ -17,6 +17,7 @@ from cabrank.stores.contract import Terms
 from cabrank.stores.sqlite import past
 from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
+from cabrank.stores.sqlite.blocks import part_all
 from cabrank.stores.sqlite.lines import Lines
 from cabrank.stores.sqlite.locks import FileLock, is_held
 from cabrank.stores.sqlite.names import Names
@@ -143,6 +144,7 @@ class Holders:
 
     def leave(self, now: float) -> None:
         """Give back what is still held, without a crash, and be no holder any more."""
+        part_all(self._connection, self.id)
         self._lines.give_back(self.id)
         self._end_cancelled(self.id, crashed=0)
         self._put_back(self.id, now, crashed=0)
@@ -163,6 +165,7 @@ class Holders:
         gone = [holder for holder, booted, expires_at in others if self._is_gone(holder, booted, expires_at)]
         given_up: list[Lease] = []
         for holder in gone:
+            part_all(self._connection, holder)
             self._lines.give_back(holder)
             past.crash(self._connection, holder, now)
             self._end_cancelled(holder, crashed=1)

@@ -11,6 +11,7 @@ import apsw
 
 from cabrank.policy import Limit
 from cabrank.stores.contract import JobFilter, JobRecord, Page, Standing, Tally
+from cabrank.stores.sqlite import block_statements as block_sql
 from cabrank.stores.sqlite import kept, packed
 from cabrank.stores.sqlite import limit_statements as limit_sql
 from cabrank.stores.sqlite import statements as sql
@@ -48,11 +49,13 @@ class Reader:
         """See `Inspector.find`."""
         if not ids:
             return {}
-        rows: list[Any] = self._connection.execute(sql.FIND, (packed.ids(ids),)).fetchall()
-        records = {row[0]: record_of(*row) for row in rows}
-        if len(records) < len(ids):
-            records.update(kept.find(self._connection, [id for id in ids if id not in records]))
-        return records
+        records: dict[int, JobRecord] = {}
+        for statement in (block_sql.FIND_IN_BLOCKS, sql.FIND):  # in this order: a job may leave its block meanwhile, and never enters one
+            rows: list[Any] = self._connection.execute(statement, (packed.ids([id for id in ids if id not in records]),)).fetchall()
+            records.update({row[0]: record_of(*row) for row in rows})
+            if len(records) == len(ids):
+                return records
+        return records | kept.find(self._connection, [id for id in ids if id not in records])
 
     def browse(self, which: JobFilter, after: int, limit: int) -> Page:
         """See `Inspector.browse`."""

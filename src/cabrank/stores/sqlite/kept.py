@@ -15,8 +15,10 @@ from cabrank.job import FailedRun, Settlement
 from cabrank.settings import Settings
 from cabrank.states import State
 from cabrank.stores.contract import JobRecord, Returned, as_finished
+from cabrank.stores.sqlite import block_statements as block_sql
 from cabrank.stores.sqlite import packed, past
 from cabrank.stores.sqlite import past_statements as sql
+from cabrank.stores.sqlite.blocks import Own
 
 _id = attrgetter("id")
 ONE_BY_ONE = 4  # ids that are looked up each by itself; for more, all rows are read that lie between the least and the greatest
@@ -65,6 +67,17 @@ def add(connection: apsw.Connection, settlements: Sequence[Settlement], returned
         _add_apart(connection, ids, results, keeping, now)
 
 
+def rows_of(whole: Sequence[Own], settlements: Sequence[Settlement], keeping: Keeping, now: float) -> str:
+    """What `KEEP_BLOCKS` keeps of blocks that end as a whole. Each job of them ran once."""
+    entries = {s.id: _entry(s.id, 1, s.result, {}) for s in settlements if s.result is not None}
+    rows: list[object] = []
+    for own in whole:
+        its = [entries[id] for id in own.ids if id in entries] if entries else []
+        text = msgspec.json.encode(its).decode() if its else None
+        rows.append((own.first, own.jobs, keeping.until(own.handler, now), text))
+    return packed.rows(rows)
+
+
 def _add_apart(connection: apsw.Connection, ids: array[int], results: Mapping[int, object], keeping: Keeping, now: float) -> None:
     """Keep jobs of several handlers or queues."""
     for handler, queue, its in _by_handler(connection, ids):
@@ -81,8 +94,8 @@ def find(connection: apsw.Connection, ids: Collection[int]) -> dict[int, JobReco
     spans = [(id, id) for id in wanted] if len(wanted) <= ONE_BY_ONE else [(min(wanted), max(wanted))]
     found: dict[int, JobRecord] = {}
     for span in spans:
-        for at, handler, queue, numbers, text in connection.execute(sql.FIND_DONE, span):
-            here = wanted.intersection(array("q", numbers))
+        for at, handler, queue, numbers, text in _kept_between(connection, span):
+            here = wanted.intersection(numbers)
             if not here:
                 continue
             wanted -= here
@@ -93,10 +106,24 @@ def find(connection: apsw.Connection, ids: Collection[int]) -> dict[int, JobReco
     return found
 
 
+def _kept_between(connection: apsw.Connection, span: tuple[int, int]) -> Iterator[tuple[float, str, str, Sequence[int], bytes | None]]:
+    """What is kept of jobs between two: moment, handler, queue, ids, results."""
+    for at, handler, queue, first, jobs, text in connection.execute(block_sql.FIND_DONE_BLOCKS, span):
+        yield at, handler, queue, range(first, first + jobs), text
+    for at, handler, queue, ids, text in connection.execute(sql.FIND_DONE, span):
+        yield at, handler, queue, array("q", ids), text
+
+
 def prune(connection: apsw.Connection, settings: Settings, now: float) -> None:
     """Forget the oldest beyond the bounds of age, number and bytes."""
     connection.execute(sql.OLD_DONE, (now,))
-    connection.execute(sql.EXCESS_DONE, (settings.keep_done_jobs, settings.keep_done_bytes))
+    connection.execute(block_sql.OLD_DONE_BLOCKS, (now,))
+    kept: Any = connection.execute(sql.KEPT).get
+    jobs, size = kept
+    if jobs > settings.keep_done_jobs or size > settings.keep_done_bytes:  # else no sum of each row with all newer ones is needed
+        excess: Any = connection.execute(sql.EXCESS, (settings.keep_done_jobs, settings.keep_done_bytes)).get
+        connection.execute(sql.EXCESS_DONE, excess)
+        connection.execute(sql.EXCESS_DONE_BLOCKS, excess)
 
 
 def _record(id: int, at: float, handler: str, queue: str, kept: _Result | None) -> JobRecord:

@@ -16,11 +16,13 @@ from cabrank.errors import StoreUnavailable, StoreUnusable
 from cabrank.job import Lease
 from cabrank.settings import Durability, Overflow
 from cabrank.stores.contract import ID_BLOCK, Admission, Arrival, Submission, Terms, Turn, Verdict, Want
+from cabrank.stores.sqlite import block_statements as block_sql
 from cabrank.stores.sqlite import counts, kept, overflow, settle, ticks
-from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.admit import Admitter
+from cabrank.stores.sqlite.at_once import AtOnce
 from cabrank.stores.sqlite.bell import agreed_folder
+from cabrank.stores.sqlite.blocks import Blocks, part_all
 from cabrank.stores.sqlite.claim import Claimer, promote
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.holders import Holders, boot, does_any_live, made_folder
@@ -30,9 +32,11 @@ from cabrank.stores.sqlite.logsize import LogWatch
 from cabrank.stores.sqlite.names import Names
 from cabrank.stores.sqlite.news import next_due_s, what_is_new
 from cabrank.stores.sqlite.people import Change
+from cabrank.stores.sqlite.pruning import prune
 from cabrank.stores.sqlite.room import Space
-from cabrank.stores.sqlite.schema import FOREIGN, damaged, open_writer
+from cabrank.stores.sqlite.schema import open_writer
 from cabrank.stores.sqlite.settle import Ended
+from cabrank.stores.sqlite.transactions import Transactions
 
 T = TypeVar("T")
 
@@ -54,17 +58,16 @@ class Ledger:
         self._log = LogWatch(path, terms.settings.log_limit, terms.condition)
         self._last: tuple[int, Turn] | None = None
         self._unsure: tuple[int, Turn] | None = None
-        self._broken = False
         self._sweep_at = 0.0
         self._prune_at = 0.0
         self._swept = False
         with self._lock.held_soon():
             self._connect()
             self._holders = Holders(self._connection, self._folder, terms, handlers=self._handlers, lines=self._lines, clock=clock)
-            with self._holders.let_go_if_it_fails(), self._transaction():
+            with self._holders.let_go_if_it_fails(), self._transactions.one():
                 self._holders.register()
                 self._given_up = self._holders.take_back(clock.now()).given_up  # told with the next turn
-                self._prune()
+                prune(self._connection, self._lines, self._terms.settings, clock.now())
                 self.bell_folder = agreed_folder(self._connection)
             self._holders.tidy()
         self.news = Arrival(work=False, cancelled=False, ended=())
@@ -78,13 +81,13 @@ class Ledger:
 
     def agree_on_folder(self) -> None:
         """Look again for the folder of the sockets by which processes wake each other."""
-        with self._held(), self._transaction():
+        with self._held(), self._transactions.one():
             self.bell_folder = agreed_folder(self._connection)
 
     def close(self) -> None:
         """Give back what is held and close the file."""
         try:
-            with self._held(), self._transaction():
+            with self._held(), self._transactions.one():
                 self._holders.leave(self._clock.now())
         except StoreUnavailable:
             pass  # its leases come back when somebody finds the life lock free
@@ -95,18 +98,18 @@ class Ledger:
 
     def rest(self) -> None:
         """Close the connection until something is to be done again, and stay a holder."""
-        self._broken = True
+        self._transactions.broken = True
         self._connection.close()
 
     def take_ids(self) -> int:
         """The first id of a block that nobody else gets."""
-        with self._held(), self._transaction():
+        with self._held(), self._transactions.one():
             first = self._connection.execute(sql.TAKE_IDS, (ID_BLOCK,)).get
             return int(str(first)) - ID_BLOCK
 
     def last_tick(self, schedule: str, spec: str) -> float:
         """See `Store.last_tick`."""
-        with self._held(), self._transaction():
+        with self._held(), self._transactions.one():
             return ticks.last(self._connection, schedule, spec, self._clock.now())
 
     def renew(self) -> None:
@@ -116,7 +119,7 @@ class Ledger:
         if not self._terms.condition.holds:
             self._holders.lapsed = True
             return
-        with contextlib.suppress(StoreUnavailable, apsw.Error), self._held(), self._transaction():
+        with contextlib.suppress(StoreUnavailable, apsw.Error), self._held(), self._transactions.one():
             self._holders.renew()
 
     def turn(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want]) -> Turn:
@@ -131,17 +134,17 @@ class Ledger:
 
     def change(self, work: Callable[[Change], T]) -> T:
         """Do one of the things that people do with jobs."""
-        with self._held(), self._transaction():
+        with self._held(), self._transactions.one():
             return work(Change(self._connection, self._lines, self.prefix, self._clock.now()))
 
     def purge(self, ids: Collection[int]) -> int:
         """See `Inspector.purge`."""
-        with self._held(), self._transaction():
+        with self._held(), self._transactions.one():
             return settle.purge(self._connection, ids)
 
     def pause(self, queue: str, paused: bool) -> None:  # noqa: FBT001 -- what is written, not a choice of behaviour
         """Write whether a queue is paused."""
-        with self._held(), self._transaction():
+        with self._held(), self._transactions.one():
             self._connection.execute(sql.PAUSE, (int(paused), self._queues.number(queue)))
 
     # ------------------------------------------------------------------------------------------------------------- turn
@@ -156,11 +159,31 @@ class Ledger:
         return self._try_all(number, new, ended, want)
 
     def _try_all(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want]) -> Turn:
+        if (turn := self._try_at_once(number, new, ended, want)) is not None:
+            return turn
         try:
             return self._try(number, new, ended, want, lost=())
         except settle.LeaseLost:
+            self._blocks.forget()
+            with self._transactions.one():
+                part_all(self._connection, self._holders.id)
             standing, lost = settle.sort_out(self._connection, ended)
             return self._try(number, new, standing, want, lost=lost)
+
+    def _try_at_once(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want]) -> Turn | None:
+        """The turn, if it is one that is taken in one statement."""
+        if self._given_up or self._holders.lapsed or self._clock.monotonic() >= self._sweep_at:
+            return None
+        self._blocks.begin(self._holders.id, number)
+        plan = self._at_once.plan(number, new, ended, want, self._clock.now())
+        if plan is None or (new and self._space.shortage(self._connection)):
+            return None
+        self._unsure, self._swept = (number, plan.turn), False
+        with self._transactions.failing():
+            if not self._at_once.carry_out(plan):
+                return None
+        self.news = Arrival(work=plan.came.wait > 0, cancelled=False, ended=())
+        return plan.turn
 
     def _try(
         self,
@@ -171,8 +194,8 @@ class Ledger:
         *,
         lost: Sequence[tuple[int, int]],
     ) -> Turn:
-        with self._transaction() as transaction:
-            turn = self._do(new, ended, want, lost)
+        with self._transactions.one() as transaction:
+            turn = self._do(number, new, ended, want, lost)
             if new or ended or turn.claimed or self._swept or self._lines.changed:
                 self._connection.execute(sql.TURN_DONE, (number, self._holders.id))
                 self._unsure = (number, turn)
@@ -180,7 +203,7 @@ class Ledger:
                 transaction.idle = True
         return turn
 
-    def _do(self, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want], lost: Sequence[tuple[int, int]]) -> Turn:
+    def _do(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want], lost: Sequence[tuple[int, int]]) -> Turn:
         connection, now = self._connection, self._clock.now()
         self._lines.begin()
         given_up = [*self._given_up, *self._sweep(now)]
@@ -192,7 +215,8 @@ class Ledger:
         elif self._holders.lapsed:
             self._holders.renew()
             self._swept = True
-        cancelled = settle.record(connection, ended, opening, self._keeping, now) if ended else []
+        self._blocks.begin(self._holders.id, number)
+        cancelled = settle.record(connection, ended, opening, self._keeping, self._blocks, now) if ended else []
         promote(connection, opening, self._lines, now)
         paused = [self._queues.name(number) for number, waiting in opening.queues.items() if waiting.paused]
         if paused:
@@ -205,6 +229,7 @@ class Ledger:
         self.news = Arrival() if self._swept else what_is_new(opening, self._queues, self._terms.settings, spare=spare)
         dropped = self._make_room(new, admitted, opening) if new else []
         counts.write(connection, opening)
+        self._at_once.remember(opening, told=bool(ended.progress))
         return Turn(
             admitted=admitted,
             claimed=leases,
@@ -229,7 +254,7 @@ class Ledger:
             terms=self._terms,
             opening=opening,
             lines=self._lines,
-            holder=self._holders.id,
+            blocks=self._blocks,
             now=now,
             space=self._space.shortage(self._connection) if new else "",
         )
@@ -278,20 +303,8 @@ class Ledger:
         if self._clock.monotonic() >= self._prune_at:
             self._lines.refresh()
             self._prune_at = self._clock.monotonic() + PRUNE_S
-            self._swept = self._prune() > 0 or self._swept
+            self._swept = prune(self._connection, self._lines, self._terms.settings, now) > 0 or self._swept
         return gone.given_up
-
-    def _prune(self) -> int:
-        now, settings, before = self._clock.now(), self._terms.settings, self._connection.total_changes()
-        kept.prune(self._connection, settings, now)
-        overflow.prune(self._connection, settings)
-        self._connection.execute(sql.OLD_RECEIPTS, (now,))
-        self._connection.execute(sql.EXCESS_RECEIPTS, (settings.receipts,))
-        self._connection.execute(past_sql.OLD_FAILURES, (now - settings.keep_dead_s,))
-        self._connection.execute(sql.OLD_SHELVED, (now - settings.keep_dead_s,))
-        self._connection.execute(sql.OLD_NOTES, (now - settings.keep_dead_s,))
-        self._lines.prune()
-        return self._connection.total_changes() - before
 
     # ------------------------------------------------------------------------------------------------------- connection
 
@@ -302,17 +315,28 @@ class Ledger:
         self._lines = Lines(
             self._connection, queues=self._queues, handlers=self._handlers, terms=self._terms, monotonic=self._clock.monotonic
         )
-        with self._transaction():
+        self._blocks = Blocks(self._connection)
+        self._transactions = Transactions(self._path, self._connection, (self._queues, self._handlers, self._blocks))
+        with self._transactions.one():
             self._lines.declare(boot())
             own = {self._handlers.number(name): keep_s for name, keep_s in self._terms.keep_done_s.items()}
             self._keeping = kept.Keeping(own, self._terms.settings.keep_done_s)
             self._claimer = Claimer(self._connection, handlers=self._handlers, terms=self._terms, lines=self._lines)
+        self._at_once = AtOnce(
+            self._connection,
+            queues=self._queues,
+            handlers=self._handlers,
+            blocks=self._blocks,
+            terms=self._terms,
+            keeping=self._keeping,
+        )
+        self._transactions.broken = False
 
     @contextlib.contextmanager
     def _held(self) -> Generator[None, None, None]:
         """Hold the turn lock, over a connection that can be trusted."""
         with self._lock.held():
-            if self._broken:
+            if self._transactions.broken:
                 self._reconnect()
             yield
 
@@ -325,38 +349,10 @@ class Ledger:
         except (apsw.Error, StoreUnusable) as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
         self._holders.use(self._connection, self._handlers, self._lines)
-        self._broken = False
 
     def _done_after_all(self, number: int) -> Turn | None:
         """The answer of a turn whose commit seemed to fail, if it is in the file."""
         if self._unsure is None or self._unsure[0] != number:
             return None
-        recorded = self._connection.execute(sql.LAST_TURN, (self._holders.id,)).get
+        recorded = self._connection.execute(block_sql.LAST_TURN, (self._holders.id,)).get
         return self._unsure[1] if recorded == number else None
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Generator[_Transaction, None, None]:
-        transaction = _Transaction()
-        try:
-            self._connection.execute("begin immediate")
-            try:
-                yield transaction
-                if not transaction.idle:
-                    self._connection.execute("commit")
-                    self._queues.commit()
-                    self._handlers.commit()
-            finally:
-                if self._connection.in_transaction:
-                    self._queues.roll_back()
-                    self._handlers.roll_back()
-                    self._connection.execute("rollback")
-        except apsw.CorruptError as error:
-            raise damaged(self._path, error) from error
-        except FOREIGN as error:
-            self._broken = self._broken or isinstance(error, apsw.IOError)
-            raise StoreUnavailable(f"{self._path}: {error}") from error
-
-
-class _Transaction:
-    idle = False
-    """Set when there is nothing to write: then nothing is synced either."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -18,6 +19,24 @@ NO_FILES = (errno.EMFILE, errno.ENFILE)  # this process, or the system, has as m
 PAUSES_S = (0.0001, 0.0002, 0.0005, 0.001)  # between tries, the last repeated: turns take about 1 ms
 
 _open_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+_flock = ctypes.PyDLL(None, use_errno=True).flock
+_flock.argtypes, _flock.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
+
+
+def _at_once(file: int, operation: int) -> bool:
+    """Have the kernel do what does not wait; whether it did. The interpreter's lock is kept: to get it back could take a busy loop's time.
+
+    Raises:
+        OSError: the kernel refuses it.
+    """
+    if _flock(file, operation) == 0:
+        return True
+    error = ctypes.get_errno()
+    if error == errno.EWOULDBLOCK:
+        return False
+    raise OSError(error, os.strerror(error))
 
 
 class FileLock:
@@ -42,11 +61,7 @@ class FileLock:
 
     def take_if_free(self) -> bool:
         """Take the lock, if nobody has it."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        return _at_once(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def take(self, until: float) -> None:
         """Take the lock; wait for it until a monotonic moment.
@@ -73,7 +88,7 @@ class FileLock:
 
     def release(self) -> None:
         """Let the lock go."""
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        _at_once(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file, which lets the lock go."""

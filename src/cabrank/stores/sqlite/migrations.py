@@ -104,6 +104,18 @@ alter table failure add column started_at real not null default 0;
 alter table cancelling add column at real not null default 0;
 """
 
+_BLOCKS = """
+create table block (
+    first integer primary key, jobs integer not null, holder integer not null, turn integer not null,
+    queue integer not null, handler integer not null, priority integer not null, at real not null, deadline_at real not null,
+    sizes text not null, payloads blob not null
+);
+create table done_block (
+    first integer primary key, jobs integer not null, at real not null, until real not null,
+    handler integer not null, queue integer not null, size integer not null, results text
+);
+"""
+
 STEPS = (
     Step(1, _FIRST),
     Step(2, _LIMITS),
@@ -112,6 +124,7 @@ STEPS = (
     Step(5, _SCHEDULES),
     Step(6, _PAST),
     Step(7, _TIMELINE),
+    Step(8, _BLOCKS),
 )
 VERSION = STEPS[-1].version
 

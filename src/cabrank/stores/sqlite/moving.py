@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -14,11 +15,13 @@ import msgspec
 from cabrank.errors import StoreUnusable
 from cabrank.files import put_in_place
 from cabrank.states import State
+from cabrank.stores.sqlite.block_statements import COUNT_IN_BLOCKS
+from cabrank.stores.sqlite.blocks import all_in
 from cabrank.stores.sqlite.care import opened
 from cabrank.stores.sqlite.migrations import VERSION
 from cabrank.stores.sqlite.schema import SHELF_OF, STATE_OF, Phase, open_writer
 
-STAYS = frozenset({"job", "done", "holder", "cancelling", "progress", "sqlite_sequence"})
+STAYS = frozenset({"job", "done", "block", "done_block", "holder", "cancelling", "progress", "sqlite_sequence"})
 """Tables whose rows are not moved as they are: jobs go by themselves; the rest is of what runs, or is kept for an hour."""
 OWN_META = ("prefix", "next_id", "place")  # what a file says of itself that goes with its jobs
 NAMED = ("id", "handler", "queue", "phase", "payload", "holder")  # columns of a job that are not written as they are
@@ -67,13 +70,13 @@ def export(path: Path, write: Callable[[bytes], object], told: Callable[[int, in
     """
     with closing(opened(path, apsw.SQLITE_OPEN_READONLY)) as connection:
         connection.execute("begin")
-        whole, jobs = int(str(connection.execute("select count(*) from job").get)), 0
+        whole, jobs = sum(int(str(connection.execute(count).get)) for count in ("select count(*) from job", COUNT_IN_BLOCKS)), 0
         write(_line(Head(VERSION, whole)))
         for table in (str(name) for (name,) in connection.execute(_TABLES).fetchall() if name not in STAYS):
             for row in _rows(connection, table):
                 if table != "meta" or row["name"] in OWN_META:
                     write(_line(MovedRow(table, row)))
-        for jobs, job in enumerate(_jobs(connection), 1):
+        for jobs, job in enumerate(heapq.merge(_jobs(connection), _jobs_in_blocks(connection), key=lambda moved: moved.job), 1):
             write(_line(job))
             told(jobs, whole)
         return jobs
@@ -187,6 +190,24 @@ def _jobs(connection: apsw.Connection) -> Iterator[MovedJob]:
         state = STATE_OF[Phase(phase)]
         there = State.WAITING if state is State.RUNNING else state
         yield MovedJob(id, handler, queue, there, msgspec.Raw(payload), dict(zip(rest, values, strict=True)))
+
+
+def _jobs_in_blocks(connection: apsw.Connection) -> Iterator[MovedJob]:
+    """As `_jobs`, of those that run for the first time."""
+    names = {table: dict(connection.execute(f"select id, name from {table}")) for table in ("handler", "queue")}
+    for block in all_in(connection):
+        rest: dict[str, Any] = {
+            "priority": block.priority,
+            "due_at": block.at,
+            "deadline_at": block.deadline_at,
+            "run": 1,
+            "failures": 0,
+            "crashes": 0,
+        }
+        rest |= {"allowance": None, "unique_key": None, "tags": None, "created_at": block.at, "started_at": block.at, "changed_at": 0.0}
+        for id, payload in enumerate(block.cut(), block.first):
+            handler, queue = names["handler"][block.handler], names["queue"][block.queue]
+            yield MovedJob(id, handler, queue, State.WAITING, msgspec.Raw(payload), rest)
 
 
 def _rows(connection: apsw.Connection, table: str) -> Iterator[dict[str, Any]]:

@@ -27,6 +27,10 @@ class Names:
             found = self._numbers[name]
         return found
 
+    def known(self, name: str) -> int | None:
+        """The number of a name that is remembered, without a look at the file."""
+        return self._numbers.get(name)
+
     def name(self, number: int) -> str:
         """The name of a number."""
         if number not in self._names:

@@ -87,12 +87,19 @@ select at, {_NAMES}, ids from done {_NAMED}
 where last > ?1 and (?2 = '' or queue.name = ?2) and (?3 = '' or handler.name = ?3)
 """
 OLD_DONE = "delete from done where until < ?"
-EXCESS_DONE = """
-delete from done where id <= (
-    select id from (select id, sum(jobs) over newest as jobs, sum(size) over newest as size from done window newest as (order by id desc))
-    where jobs > ? or size > ? order by id desc limit 1
-)
+KEPT = """
+select coalesce(sum(jobs), 0), coalesce(sum(size), 0) from (select jobs, size from done union all select jobs, size from done_block)
 """
+# (jobs, bytes) → the moment and the last id of the newest row that is beyond these bounds
+EXCESS = """
+select at, last from (
+    select at, last, sum(jobs) over newest as jobs, sum(size) over newest as size from (
+        select at, last, jobs, size from done union all select at, first + jobs - 1, jobs, size from done_block
+    ) window newest as (order by at desc, last desc rows unbounded preceding)
+) where jobs > ? or size > ? order by at desc, last desc limit 1
+"""
+EXCESS_DONE = "delete from done where (at, last) <= (?, ?)"
+EXCESS_DONE_BLOCKS = "delete from done_block where (at, first + jobs - 1) <= (?, ?)"
 
 # ----------------------------------------------------------------------------------------------------------------- people
 

@@ -12,6 +12,7 @@ from cabrank.states import TRANSITIONS, Cause
 from cabrank.stores.contract import JobFilter, Reopening
 from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
+from cabrank.stores.sqlite.blocks import part_of
 from cabrank.stores.sqlite.browse import browse
 from cabrank.stores.sqlite.lines import Lines
 
@@ -27,6 +28,7 @@ class Change:
 
     def cancel(self, id: int) -> bool:
         """See `Inspector.cancel`."""
+        part_of(self._connection, id)
         self._connection.execute(sql.COUNT_OUT, (id,))
         self._connection.execute(sql.CANCEL_WAITING, (id,))
         if self._connection.changes():

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
 
 import apsw
 import msgspec
 
 from cabrank.job import Progress, Settlement, parted
-from cabrank.states import CRASHES, FAILURES, State, after
+from cabrank.states import CRASHES, FAILURES, Cause, State, after
 from cabrank.stores.contract import Returned
+from cabrank.stores.sqlite import block_statements as block_sql
 from cabrank.stores.sqlite import kept, packed, past
 from cabrank.stores.sqlite import statements as sql
+from cabrank.stores.sqlite.blocks import Blocks, ended_in
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.schema import SHELF_OF, Phase
 
@@ -60,6 +63,13 @@ class Ended(msgspec.Struct, frozen=True):
         """Whether there is anything."""
         return bool(self.settlements or self.returned or self.progress)
 
+    def without(self, ended: AbstractSet[int]) -> Ended:
+        """What is left when the first runs of these jobs have ended."""
+        first = [id for id in self.returned.get(1, ()) if id not in ended]
+        returned = {run: ids for run, ids in self.returned.items() if run != 1}
+        settlements = [one for one in self.settlements if one.run != 1 or one.cause is not Cause.RETURNED or one.id not in ended]
+        return Ended(settlements, {1: first, **returned} if first else returned, self.progress)
+
     @property
     def fences(self) -> list[tuple[int, int]]:
         """The (id, run) of each."""
@@ -81,12 +91,15 @@ def sort_out(connection: apsw.Connection, ended: Ended) -> tuple[Ended, list[tup
     return Ended(standing, returned, ended.progress), [fence for fence in fences if fence not in running]
 
 
-def record(connection: apsw.Connection, ended: Ended, opening: Opening, keeping: kept.Keeping, now: float) -> list[tuple[int, int]]:
+def record(
+    connection: apsw.Connection, ended: Ended, opening: Opening, keeping: kept.Keeping, blocks: Blocks, now: float
+) -> list[tuple[int, int]]:
     """Record all that ended. What comes back are the (id, run) of those that would wait again but had been cancelled.
 
     Raises:
         LeaseLost: one of them changed nothing; roll back.
     """
+    ended = _end_blocks(connection, ended, keeping, blocks, now)
     ids = [id for id, _ in ended.fences] if opening.cancelling or opening.progress or opening.lines is not None else []
     if opening.lines is not None and ids:
         opening.lines.free(ids)
@@ -112,6 +125,21 @@ def record(connection: apsw.Connection, ended: Ended, opening: Opening, keeping:
         return []
     connection.execute(sql.FORGET_CANCELLING, (packed.ids(cancelling),))
     return [(s.id, s.run) for s in waits if s.id in cancelling]
+
+
+def _end_blocks(connection: apsw.Connection, ended: Ended, keeping: kept.Keeping, blocks: Blocks, now: float) -> Ended:
+    """Record those blocks that end as a whole. What comes back is the rest: all of it is of rows."""
+    whole = blocks.whole(ended.returned, ended.settlements)
+    if whole:
+        rows = kept.rows_of(whole, ended.settlements, keeping, now)
+        connection.execute(block_sql.KEEP_BLOCKS, (now, blocks.holder, rows))
+        _all_changed(connection, len(whole))
+        connection.execute(block_sql.FINISH_BLOCKS, (rows,))
+        blocks.went(whole)
+        ended = ended.without(ended_in(whole))
+    if ended:
+        blocks.part_touched([*(id for id, _ in ended.fences), *(progress.id for progress in ended.progress)])
+    return ended
 
 
 def _finish(connection: apsw.Connection, with_results: Sequence[Settlement], returned: Returned) -> None:

@@ -31,7 +31,6 @@ select (select turn from holder where id = ?1),
 """
 COUNT_QUEUE = "update queue set waiting = ?, waiting_bytes = ? where id = ?"
 TURN_DONE = "update holder set turn = ? where id = ?"
-LAST_TURN = "select turn from holder where id = ?"
 
 # -------------------------------------------------------------------------------------------------------------- admission
 
@@ -279,7 +278,8 @@ select count(*) from (
 # "phase >= DEAD" lets the partial index of the shelved answer
 TALLY = f"""
 select name, waiting, waiting_bytes, paused,
-       (select count(*) from job where phase = {RUNNING} and job.queue = queue.id),
+       (select count(*) from job where phase = {RUNNING} and job.queue = queue.id)
+           + (select coalesce(sum(jobs), 0) from block where block.queue = queue.id),
        (select count(*) from job where phase >= {DEAD} and phase = {DEAD} and job.queue = queue.id),
        (select count(*) from job where phase >= {DEAD} and phase = {HELD} and job.queue = queue.id)
 from queue
