@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -18,8 +19,13 @@ from cabrank.stores.memory.rows import Run
 NO_ERRORS: Mapping[int, Sequence[FailedRun]] = {}
 
 
+_created_at = attrgetter("created_at")
+
+
 class _Entry(msgspec.Struct):
     at: float
+    created: Sequence[float]
+    """When the jobs were created, each by itself; of jobs that were created together one moment."""
     until: float
     handler: str
     queue: str
@@ -33,10 +39,16 @@ class _Entry(msgspec.Struct):
     def has(self, id: int) -> bool:
         """Whether it is here. Cost: the first question sorts."""
         if not self.in_order:
+            if len(self.created) > 1:
+                self.created = [created_at for _, created_at in sorted(zip(self.ids, self.created, strict=True))]
             self.ids = array("q", sorted(self.ids))
             self.in_order = True
         place = bisect_left(self.ids, id)
         return place < len(self.ids) and self.ids[place] == id
+
+    def created_at(self, id: int) -> float:
+        """When a job that is here was created."""
+        return self.created[bisect_left(self.ids, id) if len(self.created) > 1 else 0]
 
 
 class Kept:
@@ -54,7 +66,7 @@ class Kept:
 
         Cost: 8 bytes for each, little time for those that ran as one block.
         """
-        for (handler, queue), numbers, its in _by_handler(ids, held):
+        for (handler, queue), numbers, created, its in _by_handler(ids, held):
             keep_s = terms.keep_done_s.get(handler, terms.settings.keep_done_s)
             own = {id: results[id] for id in numbers if id in results} if results else {}
             runs = {one.lease.job.id: one for one in its if isinstance(one, Run) and one.failed}
@@ -62,7 +74,7 @@ class Kept:
             failed = {id: (runs[id].lease.run, its_errors) for id, its_errors in errors.items()}
             size = sum(len(s.result) for s in own.values() if s.result is not None)
             size += sum(len(one.error) for its_errors in errors.values() for one in its_errors)
-            self._entries.append(_Entry(now, now + keep_s, handler, queue, array("q", numbers), own, failed, size))
+            self._entries.append(_Entry(now, created, now + keep_s, handler, queue, array("q", numbers), own, failed, size))
             self._jobs += len(numbers)
             self._bytes += size
         while self._entries and (self._jobs > self._most_jobs or self._bytes > self._most_bytes or self._entries[0].until < now):
@@ -96,6 +108,7 @@ class Kept:
             run=run if settlement is None else settlement.run,
             failures=len(failed) - crashes,
             crashes=crashes,
+            created_at=entry.created_at(id),
             changed_at=entry.at,
             failed_runs=failed,
             result=None if settlement is None else settlement.result,
@@ -107,17 +120,17 @@ class Kept:
         self._bytes -= entry.size
 
 
-_Alike = tuple[tuple[str, str], Sequence[int], Sequence[Run | Block]]
+_Alike = tuple[tuple[str, str], Sequence[int], Sequence[float], Sequence[Run | Block]]
 
 
 def _by_handler(ids: Sequence[int], held: Sequence[Run | Block]) -> Iterator[_Alike]:
-    """The jobs by handler and queue. What ran as one block is found without a look at each."""
+    """The jobs by handler and queue, and when they were created. What ran as one block is found without a look at each."""
     start, others = 0, dict[tuple[str, str], tuple[list[int], list[Run | Block]]]()
     while start < len(held):
         first = held[start]
         end = _end_of(first, held, start) if isinstance(first, Block) else start
         if end > start and isinstance(first, Block):
-            yield (first.handler, first.queue), ids[start:end], ()
+            yield (first.handler, first.queue), ids[start:end], (first.created_at,), ()
             start = end
             continue
         job = first if isinstance(first, Block) else first.lease.job
@@ -126,7 +139,13 @@ def _by_handler(ids: Sequence[int], held: Sequence[Run | Block]) -> Iterator[_Al
         its.append(first)
         start += 1
     for names, (numbers, its) in others.items():
-        yield names, numbers, its
+        yield names, numbers, _created(its), its
+
+
+def _created(held: Sequence[Run | Block]) -> Sequence[float]:
+    """When each was created; one moment if that was the same."""
+    each = array("d", map(_created_at, held))
+    return each[:1] if each.count(each[0]) == len(each) else each
 
 
 def _end_of(block: Block, held: Sequence[Run | Block], start: int) -> int:

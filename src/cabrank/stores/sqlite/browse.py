@@ -13,6 +13,7 @@ import msgspec
 from cabrank.job import FailedRun, Progress
 from cabrank.states import State
 from cabrank.stores.contract import JobFilter, JobRecord, Page
+from cabrank.stores.sqlite import kept
 from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.schema import SHELF_OF, STATE_OF, Phase
@@ -53,12 +54,15 @@ def _shelved(connection: apsw.Connection, which: JobFilter, phase: Phase, after:
 
 def _done(connection: apsw.Connection, which: JobFilter, after: int, limit: int) -> Page:
     rows = _all(connection, past_sql.BROWSE_DONE, (after, which.queue, which.handler))
-    found = ((id, at, handler, queue) for at, handler, queue, packed in rows for id in array("q", packed) if id > after)
+    found = ((id, row) for row, [*_, packed] in enumerate(rows) for id in array("q", packed) if id > after)
     chosen = nsmallest(limit + 1, found)
-    records = [
-        JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=0, changed_at=at) for id, at, handler, queue in chosen[:limit]
-    ]
+    records = [_done_record(id, *rows[row]) for id, row in chosen[:limit]]
     return Page(records=records, after=records[-1].id if len(chosen) > limit else None)
+
+
+def _done_record(id: int, at: float, handler: str, queue: str, ages: str | None, ids: bytes) -> JobRecord:
+    created_at = kept.created_at(id, at, array("q", ids), ages)
+    return JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=0, created_at=created_at, changed_at=at)
 
 
 def _look(connection: apsw.Connection, statement: str, values: tuple[int, ...]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -54,24 +55,24 @@ _decode = msgspec.json.Decoder(list[_Result]).decode
 
 def add(connection: apsw.Connection, settlements: Sequence[Settlement], returned: Returned, keeping: Keeping, now: float) -> None:
     """Keep what returned in one turn: with a result, if there was one, and None. The rows of the jobs are still there."""
-    ids = array("q", chain(map(_id, settlements), *returned.values()))
+    ids = array("q", sorted(chain(map(_id, settlements), *returned.values())))
     failed = _failed_runs(connection, settlements, returned)
     results = {s.id: _entry(s.id, s.run, s.result, failed) for s in settlements if s.result is not None or s.id in failed}
     results.update({id: _entry(id, run, None, failed) for run, its in returned.items() for id in its if id in failed} if failed else ())
     text = msgspec.json.encode(list(results.values())) if results else None
     packed_ids = packed.ids(ids)
-    connection.execute(keeping.alike, (now, min(ids), max(ids), len(ids), ids.tobytes(), text, len(text or b""), packed_ids))
+    connection.execute(keeping.alike, (now, ids[0], ids[-1], len(ids), ids.tobytes(), text, len(text or b""), packed_ids))
     if not connection.changes():
         _add_apart(connection, ids, results, keeping, now)
 
 
 def _add_apart(connection: apsw.Connection, ids: array[int], results: Mapping[int, object], keeping: Keeping, now: float) -> None:
     """Keep jobs of several handlers or queues."""
-    for handler, queue, its in _by_handler(connection, ids):
+    for handler, queue, its, ages in _by_handler(connection, ids, now):
         own = [results[id] for id in its if id in results]
         text = msgspec.json.encode(own) if own else None
         until = keeping.until(handler, now)
-        values = (now, until, handler, queue, min(its), max(its), len(its), its.tobytes(), text, len(text or b""))
+        values = (now, until, handler, queue, its[0], its[-1], len(its), its.tobytes(), text, len(text or b""), ages)
         connection.execute(sql.KEEP_DONE, values)
 
 
@@ -81,16 +82,26 @@ def find(connection: apsw.Connection, ids: Collection[int]) -> dict[int, JobReco
     spans = [(id, id) for id in wanted] if len(wanted) <= ONE_BY_ONE else [(min(wanted), max(wanted))]
     found: dict[int, JobRecord] = {}
     for span in spans:
-        for at, handler, queue, numbers, text in connection.execute(sql.FIND_DONE, span):
-            here = wanted.intersection(array("q", numbers))
+        for at, handler, queue, ages, packed_ids, text in connection.execute(sql.FIND_DONE, span):
+            numbers = array("q", packed_ids)
+            here = wanted.intersection(numbers)
             if not here:
                 continue
             wanted -= here
             results = {one.id: one for one in _decode(text) if one.id in here} if text else {}
-            found.update((id, _record(id, at, handler, queue, results.get(id))) for id in here)
+            found.update((id, _record(id, at, handler, queue, created_at(id, at, numbers, ages), results.get(id))) for id in here)
             if not wanted:
                 return found
     return found
+
+
+def created_at(id: int, at: float, ids: Sequence[int], ages: str | None) -> float:
+    """When a job of a row was created, exact to a microsecond; 0 where that is not kept, as by an earlier version."""
+    if ages is None:
+        return 0.0
+    place = bisect_left(ids, id)
+    created_at = at - int(ages.split(",", place + 1)[place]) / 1e6
+    return created_at if created_at > 1 else 0.0
 
 
 def prune(connection: apsw.Connection, settings: Settings, now: float) -> None:
@@ -99,8 +110,9 @@ def prune(connection: apsw.Connection, settings: Settings, now: float) -> None:
     connection.execute(sql.EXCESS_DONE, (settings.keep_done_jobs, settings.keep_done_bytes))
 
 
-def _record(id: int, at: float, handler: str, queue: str, kept: _Result | None) -> JobRecord:
-    record = JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=0 if kept is None else kept.run, changed_at=at)
+def _record(id: int, at: float, handler: str, queue: str, born_at: float, kept: _Result | None) -> JobRecord:
+    run = 0 if kept is None else kept.run
+    record = JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=run, created_at=born_at, changed_at=at)
     if kept is None:
         return record
     failures = sum(not one.crashed for one in kept.failed)
@@ -126,8 +138,9 @@ def _entry(id: int, run: int, result: bytes | None, failed: Mapping[int, Sequenc
     return [*entry, its, result is not None] if its else entry
 
 
-def _by_handler(connection: apsw.Connection, ids: array[int]) -> Iterator[tuple[int, int, array[int]]]:
-    """The jobs by their handlers and queues. Of those whose leases are lost some may be missing."""
-    rows: list[Any] = connection.execute(sql.BY_HANDLER, (packed.ids(ids),)).fetchall()
+def _by_handler(connection: apsw.Connection, ids: array[int], now: float) -> Iterator[tuple[int, int, array[int], str]]:
+    """The jobs by their handlers and queues, and their ages. Of those whose leases are lost some may be missing."""
+    rows: list[Any] = connection.execute(sql.BY_HANDLER, (now, packed.ids(ids))).fetchall()
     for handler, queue, its in rows:
-        yield handler, queue, array("q", msgspec.json.decode(its, type=list[int]))
+        pairs = sorted(msgspec.json.decode(its, type=list[tuple[int, int]]))
+        yield handler, queue, array("q", [id for id, _ in pairs]), ",".join(str(age) for _, age in pairs)

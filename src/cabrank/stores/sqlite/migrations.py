@@ -112,6 +112,7 @@ STEPS = (
     Step(5, _SCHEDULES),
     Step(6, _PAST),
     Step(7, _TIMELINE),
+    Step(8, "alter table done add column ages text"),
 )
 VERSION = STEPS[-1].version
 
