@@ -338,11 +338,11 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the store says about one job.
 
     `created_at` is the moment when it was stored, `started_at` when its last run was leased, `changed_at` that of its last change of
-    state: each where the store keeps it, else 0; of a done job it keeps the first and the last. `error` is why it is where it is, else the last
-    error that it ended a run with. `failed_runs` are those whose errors are kept, see `FAILED_RUNS`, oldest first; for a job that
-    returned in the end see `as_finished`. `progress` is that of the run that runs now. `result` is JSON;
-    `value` is the result itself where it never left the process. These last four are left
-    out of a `Page`. `cancel_asked_at` is when somebody cancelled it while it runs, None if nobody did.
+    state: each where the store keeps it, else 0; of a done job it keeps the first and the last. `error` is why it is where it is, else
+    the last error that it ended a run with. `failed_runs` are those whose errors are kept, see `FAILED_RUNS`, oldest first; for a job
+    that returned in the end see `as_finished`. `progress` is that of the run that runs now. `result` is JSON; `value` is the result
+    itself where it never left the process. These last four are left out of a `Page`. `cancel_asked_at` is when somebody cancelled it
+    while it runs, None if nobody did.
     """
 
     id: int

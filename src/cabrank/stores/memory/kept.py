@@ -16,7 +16,15 @@ from cabrank.states import State
 from cabrank.stores.contract import JobRecord, Terms, as_finished
 from cabrank.stores.memory.rows import Run
 
-NO_ERRORS: Mapping[int, Sequence[FailedRun]] = {}
+Failed = Mapping[int, tuple[int, Sequence[FailedRun]]]
+"""By the id of a job that returned: the number of its last run, and those that failed before."""
+
+
+def failed_before(returned: Sequence[Run | Block]) -> Failed:
+    """What failed before of jobs that return together, as it is kept."""
+    runs = {one.lease.job.id: one for one in returned if isinstance(one, Run) and one.failed}
+    errors = as_finished({id: run.failed for id, run in runs.items()}) if runs else {}
+    return {id: (runs[id].lease.run, its) for id, its in errors.items()}
 
 
 _created_at = attrgetter("created_at")
@@ -31,8 +39,7 @@ class _Entry(msgspec.Struct):
     queue: str
     ids: array[int]
     results: dict[int, Settlement]
-    failed: dict[int, tuple[int, Sequence[FailedRun]]]
-    """Of jobs of which runs failed: the number of the last one, and those."""
+    failed: Failed
     size: int
     in_order: bool = False
 
@@ -61,20 +68,26 @@ class Kept:
         self._jobs = 0
         self._bytes = 0
 
-    def add(self, ids: Sequence[int], held: Sequence[Run | Block], results: Mapping[int, Settlement], terms: Terms, now: float) -> None:
-        """Keep jobs that returned in one turn: their ids, as what they ran, what came of those that have a result.
+    def add(
+        self,
+        ids: Sequence[int],
+        held: Sequence[Run | Block],
+        results: Mapping[int, Settlement],
+        failed: Failed,
+        terms: Terms,
+        now: float,
+    ) -> None:
+        """Keep jobs that returned: their ids, as what they ran, what came of those that have a result, what failed before.
 
         Cost: 8 bytes for each, little time for those that ran as one block.
         """
-        for (handler, queue), numbers, created, its in _by_handler(ids, held):
+        for (handler, queue), numbers, created in _by_handler(ids, held):
             keep_s = terms.keep_done_s.get(handler, terms.settings.keep_done_s)
             own = {id: results[id] for id in numbers if id in results} if results else {}
-            runs = {one.lease.job.id: one for one in its if isinstance(one, Run) and one.failed}
-            errors = as_finished({id: run.failed for id, run in runs.items()}) if runs else NO_ERRORS
-            failed = {id: (runs[id].lease.run, its_errors) for id, its_errors in errors.items()}
+            errors = {id: failed[id] for id in numbers if id in failed} if failed else {}
             size = sum(len(s.result) for s in own.values() if s.result is not None)
-            size += sum(len(one.error) for its_errors in errors.values() for one in its_errors)
-            self._entries.append(_Entry(now, created, now + keep_s, handler, queue, array("q", numbers), own, failed, size))
+            size += sum(len(one.error) for _, its in errors.values() for one in its)
+            self._entries.append(_Entry(now, created, now + keep_s, handler, queue, array("q", numbers), own, errors, size))
             self._jobs += len(numbers)
             self._bytes += size
         while self._entries and (self._jobs > self._most_jobs or self._bytes > self._most_bytes or self._entries[0].until < now):
@@ -120,7 +133,7 @@ class Kept:
         self._bytes -= entry.size
 
 
-_Alike = tuple[tuple[str, str], Sequence[int], Sequence[float], Sequence[Run | Block]]
+_Alike = tuple[tuple[str, str], Sequence[int], Sequence[float]]
 
 
 def _by_handler(ids: Sequence[int], held: Sequence[Run | Block]) -> Iterator[_Alike]:
@@ -130,7 +143,7 @@ def _by_handler(ids: Sequence[int], held: Sequence[Run | Block]) -> Iterator[_Al
         first = held[start]
         end = _end_of(first, held, start) if isinstance(first, Block) else start
         if end > start and isinstance(first, Block):
-            yield (first.handler, first.queue), ids[start:end], (first.created_at,), ()
+            yield (first.handler, first.queue), ids[start:end], (first.created_at,)
             start = end
             continue
         job = first if isinstance(first, Block) else first.lease.job
@@ -139,7 +152,7 @@ def _by_handler(ids: Sequence[int], held: Sequence[Run | Block]) -> Iterator[_Al
         its.append(first)
         start += 1
     for names, (numbers, its) in others.items():
-        yield names, numbers, _created(its), its
+        yield names, numbers, _created(its)
 
 
 def _created(held: Sequence[Run | Block]) -> Sequence[float]:

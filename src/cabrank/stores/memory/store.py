@@ -30,6 +30,7 @@ from cabrank.stores.contract import (
 )
 from cabrank.stores.memory import aging, room
 from cabrank.stores.memory.inspected import Inspected
+from cabrank.stores.memory.kept import failed_before
 from cabrank.stores.memory.ledger import Ledger
 from cabrank.stores.memory.lines import Line as LimitLine
 from cabrank.stores.memory.overflow import Drops
@@ -211,11 +212,13 @@ class MemoryStore(Inspected):
         """The fences of leases that were lost, and of jobs that were to wait again and had been cancelled."""
         ledger, holder = self.ledger, self.holder
         lost: list[Fence] = []
+        finished: list[tuple[Sequence[int], Sequence[Run | Block]]] = []
+        again: list[Run | Block] = []  # only of these a run can have failed before
         for run, ids in returned.items():
             done, ran, gone = ledger.finish(holder, run, ids)
             lost += [(id, run) for id in gone]
-            if done and ledger.kept is not None:
-                ledger.kept.add(done, ran, {}, terms, self._now)
+            finished.append((done, ran))
+            again += ran if run > 1 else ()
         results: dict[int, Settlement] = {}
         its: list[Run | Block] = []
         cancelled: list[Fence] = []
@@ -226,6 +229,7 @@ class MemoryStore(Inspected):
                 if ran:
                     results[settlement.id] = settlement
                     its += ran
+                    again += ran if settlement.run > 1 else ()
                 else:
                     lost.append(fence)
                 continue
@@ -234,8 +238,13 @@ class MemoryStore(Inspected):
                 lost.append(fence)
             elif was_cancelled:
                 cancelled.append(fence)
-        if its and ledger.kept is not None:
-            ledger.kept.add(list(results), its, results, terms, self._now)
+        if ledger.kept is not None:
+            failed = failed_before(again) if again else {}
+            for ids, ran in finished:
+                if ids:
+                    ledger.kept.add(ids, ran, {}, failed, terms, self._now)
+            if its:
+                ledger.kept.add(list(results), its, results, failed, terms, self._now)
         return lost, cancelled
 
     def _claim_suspect(self, want: Mapping[str, Want], handlers: frozenset[str]) -> list[Lease]:

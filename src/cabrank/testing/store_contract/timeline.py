@@ -167,6 +167,28 @@ class TimelineContract(OpenedContract):
         jobs = FINISHED_ERRORS // FINISHED_ERROR + 1
         assert await self._errors_kept(one, "x" * FINISHED_ERROR, jobs=jobs) == [""] * jobs
 
+    async def test_what_returns_in_one_turn_returns_together_whatever_it_is(self, one: Opened) -> None:
+        """With and without a result, of three queues, in their second and their third run: each part alone would be few enough."""
+        runs_of = {"line": 2, "second": 2, "third": 3}
+        part = FINISHED_ERRORS // FINISHED_ERROR // len(runs_of) + 1
+        leases = {queue: await self._again(one, queue, part, last) for queue, last in runs_of.items()}
+        results = [Settlement(lease.job.id, lease.run, Cause.RETURNED, result=b"1", value=1) for lease in leases["line"]]
+        returned = {runs_of[queue]: [lease.job.id for lease in leases[queue]] for queue in ("second", "third")}
+        await one.store.turn(one.number + 1, new=(), settlements=results, want={}, returned=returned)
+        for its in leases.values():
+            [run, *_] = (await one.find(its[0].job.id)).failed_runs
+            assert (run.error_type, run.error) == ("ValueError", "")
+
+    async def _again(self, one: Opened, queue: str, jobs: int, last: int) -> Sequence[Lease]:
+        """Jobs of a queue in their run of that number; the first failed with a long error."""
+        await one.submit(*(one.job(queue=queue) for _ in range(jobs)))
+        for run in range(1, last):
+            error = "x" * (FINISHED_ERROR if run == 1 else 0)
+            leases = await one.claim(queue=queue)
+            retried = [Settlement(lease.job.id, run, Cause.RETRIED, error=error, error_type="ValueError") for lease in leases]
+            await one.turn(settlements=retried)
+        return await one.claim(queue=queue)
+
     async def _errors_kept(self, one: Opened, error: str, *, jobs: int) -> Sequence[str]:
         await one.submit(*one.jobs(jobs))
         leases = await one.claim(jobs)
