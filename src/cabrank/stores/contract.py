@@ -189,9 +189,10 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """What a holder tells the store when it opens it.
 
-    Only jobs of `handlers` are leased to it. By handler, where it differs from the setting: `max_crashes`, which this holder goes by
-    when it finds that another one died, and `keep_done_s`, for the jobs that end here. `limits` by handler, where it has one.
-    `condition` says whether its leases are to be renewed, and is told how the store is.
+    Only jobs of `handlers` are leased to it; it takes none of those that are `elsewhere`, which it only submits. By handler, where it
+    differs from the setting: `max_crashes`, which this holder goes by when it finds that another one died, and `keep_done_s`, for the
+    jobs that end here. `limits` by handler, where it has one. `condition` says whether its leases are to be renewed, and is told how the
+    store is.
     """
 
     handlers: frozenset[str]
@@ -200,6 +201,12 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     limits: Mapping[str, Limit] = {}
     keep_done_s: Mapping[str, float] = {}
     condition: Condition = msgspec.field(default_factory=Condition)
+    elsewhere: frozenset[str] = frozenset()
+
+    @property
+    def here(self) -> frozenset[str]:
+        """The handlers whose jobs it runs."""
+        return self.handlers - self.elsewhere
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):

@@ -116,7 +116,7 @@ class Holders:
             self._life.close()
         self._life = FileLock(self._path(self.id))
         self._life.take_if_free()
-        self._life.write(msgspec.json.encode(sorted(self._terms.handlers)))  # for `Inspector.handlers`: it goes with the process
+        self._life.write(msgspec.json.encode(sorted(self._terms.here)))  # for `Inspector.handlers`: it goes with the process
 
     @contextlib.contextmanager
     def let_go_if_it_fails(self) -> Generator[None, None, None]:
