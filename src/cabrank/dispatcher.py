@@ -49,7 +49,8 @@ class Dispatcher(Intake):
 
     An async context manager: entering opens the store and claims what waits there; leaving is `stop()`. With a store in memory
     any callable can be submitted; with a durable one, the handlers of `app`. `max_workers` bounds what runs at once and
-    `max_queue` what waits, each one number for every queue or a mapping by queue. `overflow` says what a full queue does: `wait` (the
+    `max_queue` what waits, each one number for every queue or a mapping by queue; with 0 workers a queue is only submitted to, and other
+    processes on its store run the jobs. `overflow` says what a full queue does: `wait` (the
     default), `refuse`, `drop_oldest` or `drop_lowest`, for every queue or by queue.
     """
 
@@ -80,14 +81,14 @@ class Dispatcher(Intake):
             clock=clock,
             rng=rng,
         )
-        bare = {} if self.engine.store.capabilities.durable else {kind.value: kind for kind in Kind}
         self.pools: dict[str, WorkerPool] = {}
-        apart = {name: handler for name, handler in self.app.handlers.items() if handler.kind is Kind.PROCESS and spawn is None}
+        kinds = ({} if self.engine.store.capabilities.durable else {kind.value: kind for kind in Kind}) | self.app.queues
+        here = self.engine.run_here(kinds)
+        apart = {name: handler for name, handler in here.items() if handler.kind is Kind.PROCESS and spawn is None}
         self._fleet = Fleet(apart, self.settings, clock=self.clock, keep=keep)
-        kinds = {**bare, **self.app.queues}
         self.pools |= {queue: self._pool(queue) for queue in kinds}
         self._isolated = {queue for queue, kind in kinds.items() if kind is Kind.PROCESS}
-        self._calls = Calls({name: handler for name, handler in self.app.handlers.items() if name not in apart})
+        self._calls = Calls({name: handler for name, handler in here.items() if name not in apart})
         self._lookout = Lookout(self.pools, kinds, self.engine, block_s=self.settings.loop_block_s if spawn is None else 0)
         self._calls.report = self._fleet.report = self.engine.reports.say
         self._staff = self._staffed(kinds, spawn or WorkerKinds(self._lookout.left_behind, self._fleet))
@@ -158,7 +159,7 @@ class Dispatcher(Intake):
         nothing that runs is interrupted, and none of them takes another job.
 
         Raises:
-            UsageError: there is no such queue here.
+            UsageError: there is no such queue here, or it was given no workers at the start, so that nothing is there to run its jobs.
             SettingError: fewer than 1.
             IntakeClosed, DispatcherFailed, NotEntered: nobody works here.
         """

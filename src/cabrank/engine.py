@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from random import Random
 
@@ -21,17 +21,19 @@ from cabrank.errors import (
     IntakeClosed,
     NotEntered,
     QueueDrained,
+    SettingError,
     StoreUnavailable,
     UsageError,
     UsedAfterFork,
 )
 from cabrank.events import Counters, Events
 from cabrank.handle import Handles
+from cabrank.handler import AnyHandler
 from cabrank.ids import Ids
 from cabrank.job import Job, Settlement
 from cabrank.reports import Reports
 from cabrank.root import STUBBORN_S, Root, outlast
-from cabrank.settings import Settings
+from cabrank.settings import Kind, Settings
 from cabrank.stores.contract import Arrival, InspectedStore, Returned, Terms
 from cabrank.upkeep import Duty, keep_up
 
@@ -55,6 +57,8 @@ class Engine:
         self.events = Events()
         self.counters = Counters()
         self.condition = Condition()
+        self.elsewhere = frozenset(app.handlers)
+        """The handlers whose jobs are not run here: all, but for `run_here`."""
         self.handles = self._handles()
         self.ids = Ids(store)
         self.root = Root(name, on_failure=self._fail)
@@ -81,6 +85,20 @@ class Engine:
         self._progress: list[asyncio.Future[None]] = []
         self.progressed = 0
         """How often something was settled here: for `progress`."""
+
+    def run_here(self, kinds: Mapping[str, Kind]) -> Mapping[str, AnyHandler]:
+        """Before it is opened: the handlers whose jobs run here, which are not those of queues for which there are to be no workers.
+
+        Raises:
+            SettingError: there are such queues, and nobody else can run what the store keeps.
+        """
+        workless = {queue for queue, kind in kinds.items() if self.settings.workers_of(queue, kind, 1) == 0}
+        if workless and not self.store.capabilities.shared:
+            queues = ", ".join(sorted(workless))
+            raise SettingError(f"max_workers is 0 for {queues}, and nobody else can run what is kept in {self.settings.store}: at least 1")
+        here = {name: handler for name, handler in self.app.handlers.items() if handler.queue not in workless}
+        self.elsewhere = frozenset(self.app.handlers.keys() - here.keys())
+        return here
 
     async def open(self, before: Callable[[], Awaitable[None]] | None = None, duties: Sequence[Duty] = ()) -> None:
         """Open the store and start. `before` runs when the store is open and nothing has been claimed.
@@ -261,6 +279,7 @@ class Engine:
             limits=limits,
             keep_done_s=kept,
             condition=self.condition,
+            elsewhere=self.elsewhere,
         )
 
     def _duties(self) -> list[Duty]:

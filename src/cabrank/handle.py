@@ -29,7 +29,12 @@ ASKED = 1_000  # handles that the store is asked about at a time
 
 
 class JobHandle(msgspec.Struct, Generic[R], weakref=True, eq=False):
-    """One submitted job. Dropping it costs nothing and stops nothing."""
+    """One submitted job. Dropping it costs nothing and stops nothing.
+
+    If the job fails and nobody asked for its result, the log says so once it is certain that nobody will: when this handle is dropped.
+    Handles that share what is known of their jobs count as one there, and it is said when the last of them is dropped: those of one
+    `submit_many`, and in memory at most 64 that plain submits of one handler gave in a row. `on_dead` is told of each at once.
+    """
 
     number: int
     _origin: Origin[Handles]

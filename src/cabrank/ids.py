@@ -39,6 +39,11 @@ class Ids:
         """Whether the next block should be fetched now."""
         return not self._following and self.end - self.next < ID_BLOCK // 2
 
+    async def need(self, count: int) -> None:
+        """Have so many ids to take, asking the store if it must be."""
+        if not self.enough(count):
+            await self.refill()
+
     async def refill(self) -> None:
         """Fetch the next block."""
         if not self.end:

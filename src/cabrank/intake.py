@@ -340,8 +340,7 @@ class Intake:
     async def _drafted(self, handler: AnyHandler, function: Callable[..., Any], items: list[Any], options: Options) -> Sequence[Job]:
         """The jobs of many items, made as long as work is taken on."""
         self.engine.check_open()
-        if not self.engine.ids.enough(len(items)):
-            await self.engine.ids.refill()
+        await self.engine.ids.need(len(items))
         return self.drafts.many(handler, function, items, options)
 
     def _held(self, jobs: Sequence[Job], codec: PayloadCodec, *, bare: bool) -> Submitted:
@@ -360,7 +359,7 @@ class Intake:
         drafts = self.drafts
         handler = drafts.handler_of(function)
         self.engine.check_queue(handler.queue)
-        if not self.engine.ids.enough(1):
+        if not self.engine.ids.enough(1):  # a coroutine for each job is not free, and nearly always there are
             await self.engine.ids.refill()
         options = Options(**when) if when else PLAIN
         job = drafts.job(handler, function, args, options)

@@ -118,7 +118,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     store: Annotated[str, _why("where jobs are kept: memory://, sqlite:///relative.db, sqlite:////absolute.db")] = "memory://"
     max_workers: Annotated[
-        PerPool, _why("workers: one number for each queue, or by name: uploads=200,thread=4; a pool of 4-64 sizes itself")
+        PerPool,
+        _why("workers: one number for each queue, or by name: uploads=200,thread=4; 4-64 sizes itself, with 0 others run the jobs"),
     ] = None
     target_wait_s: Annotated[float, _why("a pool that sizes itself grows until 95 of 100 jobs start within this time")] = 1.0
     max_queue: Annotated[PerQueue, _why("jobs that may wait in a queue; default 10,000 in memory, 10 million in a store")] = None
@@ -237,7 +238,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _check_each(name, getattr(self, name), least=least)
         workers = self.max_workers
         for each in workers.values() if isinstance(workers, Mapping) else () if workers is None else (workers,):
-            check_workers("max_workers", each)
+            check_workers("max_workers", each or 1)  # with 0 others run the jobs
         if self.min_free < 0:
             raise SettingError(f"min_free must not be negative, but {self.min_free}; 0 looks at no disk")
         for name in MORE_THAN_NOTHING:

@@ -59,6 +59,7 @@ class Staff:
         self._lives: list[asyncio.Task[None]] = []
         self._seats: dict[str, list[Seat]] = {queue: [] for queue in pools}
         self._sizers: dict[str, Sizer] = {}
+        self._workless: set[str] = set()
         self._taken_on = 0
 
     @property
@@ -101,7 +102,11 @@ class Staff:
         """Take on as many workers for each queue as the settings say."""
         cores = os.cpu_count() or 1
         for queue in self._pools:
-            self.resize(queue, self._settings.workers_of(queue, self._kinds[queue], cores))
+            workers = self._settings.workers_of(queue, self._kinds[queue], cores)
+            if workers == 0:
+                self._workless.add(queue)
+            else:
+                self.resize(queue, workers)
 
     def pools_of(self, queue: str | None) -> Sequence[WorkerPool]:
         """The pool of a queue; all of them for None.
@@ -119,6 +124,8 @@ class Staff:
         """See `Dispatcher.resize`."""
         [pool] = self.pools_of(queue)
         check_workers("the number of workers", workers)
+        if queue in self._workless:
+            raise UsageError(f"queue {queue!r} is only submitted to here: start with max_workers of at least 1 for it")
         self._sizers.pop(queue, None)
         if isinstance(workers, int):
             self._bring_to(pool, workers)

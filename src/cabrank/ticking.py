@@ -97,8 +97,7 @@ class Ticking:
                 return
 
     async def _draft(self, schedule: Schedule, tick: float) -> Job:
-        if not self._engine.ids.enough(1):
-            await self._engine.ids.refill()
+        await self._engine.ids.need(1)
         handler = self._app.handler(schedule.handler)
         try:
             args = schedule.arguments(tick)

@@ -65,8 +65,8 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def timeline_of(record: JobRecord) -> Sequence[Happening]:
     """What happened to a job, in its order. Not for the records of a `Page`, which lack what failed.
 
-    When a run began is kept of the last one and of those of the failed ones that are kept. A job that returned has no more than what
-    failed, and when it was done.
+    When a run began is kept of the last one and of those of the failed ones that are kept. A job that returned has no more than
+    when it was submitted, what failed, and when it was done.
     """
     return list(_happenings(record))
 

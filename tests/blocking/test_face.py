@@ -24,6 +24,7 @@ INNER = {
     "origin",
     "owner",
     "fail",
+    "within",  # of a handle without a loop
 }
 IN_OTHER_WORDS = {"aclose": "close"}
 LOOPLESS = {"__aiter__": "__iter__", "__anext__": "__next__", "__aenter__": "__enter__", "__aexit__": "__exit__"}

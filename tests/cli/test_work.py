@@ -11,7 +11,8 @@ import pytest
 from cabrank import Intake
 from cabrank.cli.commands import run
 from cabrank.cli.loading import load_app
-from tests.server.process import Gate, Server, command, gated
+from tests.server.process import Gate, Server, command, gated, server
+from tests.server.serving import get, post
 
 STORE = ("--store", "sqlite:///jobs.db")
 
@@ -42,6 +43,37 @@ async def test_it_runs_what_others_submit_and_says_what_an_acknowledgement_means
         assert "queue async: 3 workers" in lines
         await submit(tmp_path, "a")
         assert await gate.came.get() == "a run 1"
+
+
+async def test_a_server_without_workers_takes_in_what_it_runs(gate: Gate, tmp_path: Path) -> None:
+    """Two processes on one file: one answers, the other works."""
+    async with server(tmp_path, *STORE, "--workers", "0") as serving:
+        await serving.listening()
+        await serving.logged(b"stop with")
+        assert b"queue async: no workers here, `cabrank work` on the same store runs its jobs" in serving.log
+        answer = await serving.ask(post("/jobs/hold", b'"a"'))
+        assert answer.status == 202
+        assert (await serving.ask(get(f"/jobs/{answer.json()['id']}"))).json()["state"] == "waiting"
+        assert (await serving.ask(get("/readyz"))).status == 200
+        assert (await serving.ask(get("/running"))).json() == {"jobs": []}
+        async with command(tmp_path, "work", "gated.py:app", *STORE, "--workers", "3") as working:
+            await ready(working)
+            assert await gate.came.get() == "a run 1"
+            gate.open()
+            waited = await serving.ask(get(f"/jobs/{answer.json()['id']}?wait_s=20"))
+            assert waited.json()["state"] == "done"
+            for started in (serving, working):
+                started.tell(signal.SIGTERM)
+                assert await started.ended() == 0
+
+
+def test_work_without_workers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "good.py").write_text("import cabrank\napp = cabrank.App()\n@app.job\nasync def f() -> None: ...\n", "utf-8")
+    (tmp_path / "items").write_text("1\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run(["work", "good.py:app", *STORE, "--workers", "0"]) == 1
+    assert run(["run", "good.py:f", "items", "--workers", "0"]) == 1
+    assert capsys.readouterr().err.count("with 0 workers") == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -57,14 +57,18 @@ class Crowd:
     async def freeze(self) -> None:
         """Stop all of them, where none is in its turn: one that is stops everybody who is not, which other tests show."""
         while True:
-            for process in self.processes:
-                process.send_signal(signal.SIGSTOP)
-            while not all(stands_still(process.pid) for process in self.processes):
-                await asyncio.sleep(0.001)
+            await self.halt()
             if not any(is_held(self.folder / "jobs.db-locks" / lock) for lock in ("turn", "next")):
                 return
             self.thaw()
             await asyncio.sleep(0.05)
+
+    async def halt(self) -> None:
+        """Stop all of them, wherever they are."""
+        for process in self.processes:
+            process.send_signal(signal.SIGSTOP)
+        while not all(stands_still(process.pid) for process in self.processes):
+            await asyncio.sleep(0.001)
 
     def thaw(self) -> None:
         for process in self.processes:

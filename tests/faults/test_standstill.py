@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 import cabrank
 from tests.faults.crowd import SETTINGS
-from tests.faults.crowds import crowd
+from tests.faults.crowds import ROOT, Crowd, crowd, stands_still
 
 JOBS = 6
 
@@ -31,7 +33,52 @@ async def test_when_all_stood_still_all_go_on_and_nothing_is_run_twice(tmp_path:
             for handle in handles:
                 while (await intake.handle(handle.id).state()) is not cabrank.State.DONE:
                     await asyncio.sleep(0.02)
-        for word in ("began", "ended"):
-            assert sorted(note.what for note in processes.notes(word)) == sorted(map(str, range(JOBS))), f"each {word} once"
-        assert {note.run for note in processes.notes("began")} == {"1"}
-        assert all(process.returncode is None for process in processes.processes)
+        each_ran_once(processes)
+
+
+@pytest.mark.timeout(120)  # leases have to run out, and processes to start
+async def test_a_newcomer_takes_nothing_from_those_who_stood_behind_a_stopped_process(tmp_path: Path) -> None:
+    """The newcomer has its first turn before any of them: how long they could not renew is nothing that it has seen itself."""
+    async with crowd(tmp_path) as processes:
+        for _ in range(2):
+            await processes.start(workers=JOBS // 2)
+        async with processes.intake() as intake:
+            handles = [await intake.submit(processes.app.handlers["waits"], number) for number in range(JOBS)]
+            await processes.until(lambda: len(processes.notes("began")) == JOBS)
+        stopped = await stopped_in_its_turn(tmp_path)
+        try:
+            await asyncio.sleep(SETTINGS.lease_s + 0.5)
+            await processes.halt()  # for as long as it takes the newcomer to open
+        finally:
+            stopped.send_signal(signal.SIGCONT)
+        assert await stopped.wait() == 0
+        newcomer = await processes.start()
+        processes.thaw()
+        async with processes.intake() as intake:
+            later = await intake.submit(processes.app.handlers["works"], JOBS)
+            while (await intake.handle(later.id).state()) is not cabrank.State.DONE:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(1.0)  # five sweeps of each: none takes anything from another
+        (tmp_path / "go").touch()
+        async with processes.intake() as intake:
+            for handle in handles:
+                while (await intake.handle(handle.id).state()) is not cabrank.State.DONE:
+                    await asyncio.sleep(0.02)
+        each_ran_once(processes)
+        assert newcomer.pid not in {note.pid for note in processes.notes("began")}
+
+
+async def stopped_in_its_turn(folder: Path) -> asyncio.subprocess.Process:
+    """A process that holds the turn of the file and stands still."""
+    words = (sys.executable, "-m", "tests.faults.held_turn", str(folder / "jobs.db"))
+    process = await asyncio.create_subprocess_exec(*words, cwd=ROOT)
+    while not stands_still(process.pid):
+        await asyncio.sleep(0.01)
+    return process
+
+
+def each_ran_once(processes: Crowd) -> None:
+    for word in ("began", "ended"):
+        assert sorted(note.what for note in processes.notes(word)) == sorted(map(str, range(JOBS))), f"each {word} once"
+    assert {note.run for note in processes.notes("began")} == {"1"}
+    assert all(process.returncode is None for process in processes.processes)

@@ -93,6 +93,21 @@ async def test_handles_of_a_bulk_submit_say_what_nobody_asked(bench: Bench) -> N
     ]
 
 
+async def test_handles_of_submits_in_a_row_say_it_when_the_last_of_them_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """In memory; whoever must hear of it at once has `on_dead`."""
+    async with cabrank.Dispatcher(app) as dispatcher:
+        bench = Bench(dispatcher, caplog)
+        failing, beside = await dispatcher.submit(fails, 1), await dispatcher.submit(fails, 2)
+        await dispatcher.join()
+        id = failing.id
+        del failing
+        assert bench.said() == []
+        with pytest.raises(cabrank.JobFailed):
+            await beside.result()
+        del beside
+        assert bench.said() == [f"job {id} is dead (failed), and {WORDS}: LookupError: number 1"]
+
+
 async def test_a_map_asks(bench: Bench) -> None:
     with pytest.raises(cabrank.JobFailed):  # noqa: PT012 -- a loop is what asks
         async for _ in bench.dispatcher.map(fails, [1]):

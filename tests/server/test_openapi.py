@@ -16,6 +16,7 @@ import cabrank
 from cabrank.server.api import Api
 from cabrank.server.openapi import describe
 from cabrank.server.reception import Reception
+from cabrank.server.wrapped import Wrapped
 from tests.server.app import make_app
 from tests.server.serving import Served, get, post, serving
 
@@ -225,3 +226,22 @@ async def test_without_its_assets_the_page_says_how_to_get_them(monkeypatch: pyt
 )
 async def test_no_other_file_is_served(served: Served, path: str) -> None:
     assert (await served.ask(get(path))).status == 404
+
+
+def test_a_batch_takes_payloads_or_with_wrapped_objects_with_options() -> None:
+    told = msgspec.json.decode(describe(make_typed_app()))
+    operation = told["paths"]["/jobs/line/batch"]["post"]
+    assert {one["name"] for one in operation["parameters"] if one["schema"].get("type") == "boolean"} == {"wrapped", "partial", "position"}
+    plain, wrapped = operation["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert plain == {"type": "array", "items": {"$ref": "#/components/schemas/Line"}}
+    item = wrapped["items"]
+    assert item["properties"]["payload"] == {"$ref": "#/components/schemas/Line"}
+    assert item["required"] == ["payload"]
+    assert item["additionalProperties"] is False
+    assert set(item["properties"]) == set(Wrapped.__struct_fields__)
+    [nothing] = [
+        its["items"]
+        for its in told["paths"]["/jobs/nothing/batch"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+        if "properties" in its["items"]
+    ]
+    assert nothing["required"] == [], "there is nothing to be said"

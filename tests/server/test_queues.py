@@ -124,3 +124,15 @@ async def test_the_age_of_a_queue_is_that_of_its_oldest_ready_job(tmp_path: Path
         await served.ask(post("/jobs/note", b'{"device":"a"}'))
         age = (await served.ask(get("/queues/async"))).json()["oldest_s"]
         assert 0 <= age <= served.dispatcher.clock.now() - before
+
+
+@pytest.mark.parametrize("later", [100, 1_500])
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_the_oldest_ready_job_is_found_behind_many_that_come_later(tmp_path: Path, store: str, later: int) -> None:
+    url = "memory://" if store == "memory" else f"sqlite:///{tmp_path}/jobs.db"
+    async with serving(make_app(), store=url, grace_s=0) as served:
+        await served.ask(post("/queues/async/pause", b""))
+        await served.ask(post("/jobs/note/batch?delay_s=1000", b"[" + b",".join([b'{"device":"a"}'] * later) + b"]"))
+        assert (await served.ask(get("/queues/async"))).json()["oldest_s"] is None
+        await served.ask(post("/jobs/note", b'{"device":"a"}'))
+        assert (await served.ask(get("/queues/async"))).json()["oldest_s"] >= 0

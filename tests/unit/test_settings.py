@@ -29,7 +29,7 @@ def test_counts_are_given_for_all_queues_or_by_name(text: str, meant: object) ->
     ("environ", "words"),
     [
         ({"CABRANK_MAX_WORKERS": "many"}, "CABRANK_MAX_WORKERS='many'.*uploads=200"),
-        ({"CABRANK_MAX_WORKERS": "0"}, "max_workers must be at least 1"),
+        ({"CABRANK_MAX_WORKERS": "uploads=0-4"}, "max_workers must be at least 1"),
         ({"CABRANK_MAX_QUEUE": "a=0"}, "max_queue must be at least 1"),
         ({"CABRANK_LEASE_S": "soon"}, "CABRANK_LEASE_S='soon'"),
         ({"CABRANK_LEASE_S": "0"}, "lease_s must be more than 0"),

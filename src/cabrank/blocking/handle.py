@@ -76,6 +76,10 @@ class JobHandle(Generic[R]):
         """What the handler returned, once it has. Raises what `cabrank.JobHandle.result` raises."""
         return self._thread.run(lambda: self._handle.result(timeout_s=timeout_s))
 
+    def within(self) -> tuple[cabrank.handle.JobHandle[R], LoopThread]:
+        """What it is in the loop, and where that runs."""
+        return self._handle, self._thread
+
     def __repr__(self) -> str:
         return repr(self._handle)
 

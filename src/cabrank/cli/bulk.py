@@ -219,8 +219,7 @@ class Bulk:
                 self._know(tracked, place, _invalid(item, item.error))
         if not arrivals:
             return []
-        if not ids.enough(len(arrivals)):
-            await ids.refill()
+        await ids.need(len(arrivals))
         return drafts.arrived(self._handler, arrivals)
 
     def _with_key(self, args: tuple[object, ...] | PayloadInvalid) -> tuple[object, ...] | PayloadInvalid:

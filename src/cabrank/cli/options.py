@@ -29,8 +29,8 @@ Queues = Annotated[str, Parameter(help="One or more queues, as `cabrank queues l
 Workers = Annotated[
     str | None,
     Parameter(
-        help="How many jobs run at once in each queue: `8`, or by queue, `uploads=200,thread=4`; `4-64` sizes itself. "
-        "Default: 100 for coroutines, min(32, cores + 4) for threads, cores for processes."
+        help="How many jobs run at once in each queue: `8`, or by queue, `uploads=200,thread=4`; `4-64` sizes itself; with `0` others run "
+        "the jobs. Default: 100 for coroutines, min(32, cores + 4) for threads, cores for processes."
     ),
 ]
 MaxQueue = Annotated[

@@ -156,6 +156,8 @@ def _settings(store: str, workers: str | None, grace: float | None, config: str 
     if not url.startswith("sqlite:///"):
         raise SettingError(f"a run goes on after an interruption, so it needs a file: give --store run.db, not {store}")
     settings = load(os.environ, config=config, store=url, max_workers=workers, grace_s=grace)
+    if settings.max_workers == 0:
+        raise SettingError("with 0 workers nothing would run: give --workers of at least 1")
     return msgspec.structs.replace(
         settings,
         receipts_s=FOR_EVER_S,

@@ -55,4 +55,6 @@ def _size_of(dispatcher: Dispatcher, queue: str) -> str:
     settings = dispatcher.settings
     bound = settings.bound_of(queue, dispatcher.engine.store.capabilities.bound)
     size = f"{bound.bytes // GIB} GiB" if bound.bytes >= GIB else f"{bound.bytes // MIB} MiB"
-    return f"{dispatcher.pools[queue].size} workers; at most {bound.jobs:,} jobs and {size} may wait"
+    workers = dispatcher.pools[queue].size
+    who = f"{workers} workers" if workers else "no workers here, `cabrank work` on the same store runs its jobs"
+    return f"{who}; at most {bound.jobs:,} jobs and {size} may wait"

@@ -58,6 +58,8 @@ def work(
     dispatcher = Dispatcher(load_app(app), store=settings.store, settings=settings)
     if not dispatcher.engine.store.capabilities.shared:
         raise SettingError(f"nobody else can submit to {settings.store}, so nothing would ever run: give a store such as {DURABLE_STORE}")
+    if dispatcher.app.handlers and dispatcher.engine.elsewhere == dispatcher.app.handlers.keys():
+        raise SettingError("with 0 workers for each queue nothing would run here: give --workers")
     try:
         with asked(dispatcher.dump), asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(whole_life(run_until_told(dispatcher, lambda: _announce(app, dispatcher))))

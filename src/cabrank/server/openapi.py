@@ -30,11 +30,12 @@ from cabrank.server.views import (
     Readiness,
     StreamEnd,
 )
+from cabrank.server.wrapped import ItemOptions
 from cabrank.stores.contract import TURN_ROWS
 
 A_LINE_EACH = {"description": "One payload a line, as JSON; with `wrapped`, an object with `payload` and options."}
 LINES: Any = (LineStored, LineFailed, StreamEnd)  # what the lines of an answer are
-VIEWS = (Accepted, AcceptedAll, Batched, JobView, JobsView, QueueView, QueuesView, Readiness, RunningView)
+VIEWS = (Accepted, AcceptedAll, Batched, JobView, JobsView, QueueView, QueuesView, Readiness, RunningView, ItemOptions)
 
 
 def describe(app: App, root: str = "") -> bytes:
@@ -68,7 +69,7 @@ def _operations(app: App, schemas: Schemas) -> Iterable[tuple[str, str, Operatio
         yield document.path, "post", _document(document.path, document.function, _body(document.codec, schemas))
     for handler in app.handlers.values():
         yield f"/jobs/{handler.name}", "post", _job(handler.name, handler.function, _body(handler.codec, schemas))
-        yield f"/jobs/{handler.name}/batch", "post", _batch(handler.name, schemas.of(handler.codec.wire))
+        yield f"/jobs/{handler.name}/batch", "post", _batch(handler.name, handler.codec, schemas)
         yield f"/jobs/{handler.name}/stream", "post", _stream(handler.name)
     yield from FIXED
 
@@ -87,9 +88,10 @@ def _job(name: str, function: object, body: Mapping[str, Any] | None) -> Operati
     )
 
 
-def _batch(name: str, payload: Mapping[str, Any]) -> Operation:
+def _batch(name: str, codec: PayloadCodec, schemas: Schemas) -> Operation:
     what = f"At most {TURN_ROWS:,} of them. With `wrapped` each is an object with its `payload` and the options of its own job."
-    array = {"type": "array", "items": payload, "description": what}
+    arrays = [{"type": "array", "items": item} for item in (schemas.of(codec.wire), _wrapped(codec, schemas))]
+    array = {"anyOf": arrays, "description": what}
     return Operation(
         id=f"batch_{name}",
         tag="jobs",
@@ -100,6 +102,13 @@ def _batch(name: str, payload: Mapping[str, Any]) -> Operation:
         answers={202: ("All jobs are stored; if it is partial, those that are good.", Batched)},
         problems=POST_PROBLEMS,
     )
+
+
+def _wrapped(codec: PayloadCodec, schemas: Schemas) -> Mapping[str, Any]:
+    """An item with `?wrapped=true`."""
+    described: dict[str, Any] = schemas.components[str(schemas.of(ItemOptions)["$ref"]).rpartition("/")[2]]
+    properties = {"payload": schemas.of(codec.wire)} | described["properties"]
+    return described | {"title": "Wrapped", "properties": properties, "required": ["payload"] if codec.required else []}
 
 
 def _stream(name: str) -> Operation:

@@ -19,6 +19,7 @@ from cabrank.states import State
 from cabrank.stores.contract import InspectedStore, JobFilter, Tally
 
 LOOKED_AT = 100  # of the jobs that wait, those that were submitted first: among them is the oldest that is ready, but for long delays
+LOOKED_FURTHER, LOOKS = 1_000, 10  # jobs of a further look, and how many there are: some 5 ms each in a file
 
 
 class QueueDesk:
@@ -113,7 +114,16 @@ class QueueDesk:
 
 
 async def oldest_s(store: InspectedStore, queue: str, now: float) -> float | None:
-    """For how long the oldest job of a queue has been ready, None if none is or the store does not keep that."""
-    page = await store.browse(JobFilter(state=State.WAITING, queue=queue), limit=LOOKED_AT)
-    ages = [now - max(record.created_at, record.due_at) for record in page.records if record.created_at]
-    return max((age for age in ages if age >= 0), default=None)
+    """For how long the oldest job of a queue has been ready, None if none is or the store does not keep that.
+
+    Cost: `LOOKED_AT` jobs that wait; where all of those are to come later, up to `LOOKS` times `LOOKED_FURTHER` more.
+    """
+    which, after = JobFilter(state=State.WAITING, queue=queue), 0
+    for limit in (LOOKED_AT, *[LOOKED_FURTHER] * LOOKS):
+        page = await store.browse(which, after=after, limit=limit)
+        ages = [now - max(record.created_at, record.due_at) for record in page.records if record.created_at]
+        oldest = max((age for age in ages if age >= 0), default=None)
+        if oldest is not None or page.after is None:
+            return oldest
+        after = page.after
+    return None

@@ -180,8 +180,7 @@ class JobStream:
     async def _stored(self, chunk: Chunk, good: list[tuple[int, Item]]) -> list[int]:
         """The ids of the jobs of a chunk, once they are committed. Waits for room."""
         engine = self._dispatcher.engine
-        if not engine.ids.enough(len(good)):
-            await engine.ids.refill()
+        await engine.ids.need(len(good))
         parts = self._parts(chunk, [number for number, _ in good], [item for _, item in good])
         outcomes = await outcomes_of(self._dispatcher, parts, patient=True)
         ids: list[int] = []

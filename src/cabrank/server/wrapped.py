@@ -31,10 +31,9 @@ SOME = (QueueFull, DiskFull, KeyReused)  # what may be said of some jobs of a ba
 WHEN = frozenset({"delay_s", "due_at"})  # who says one of them for a job means it instead of what is said for all
 
 
-class Wrapped(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A payload with the options of its job; they go before those that are said for all."""
+class ItemOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The options of one job; they go before those that are said for all."""
 
-    payload: msgspec.Raw = msgspec.Raw(b"")
     delay_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
     due_at: float | datetime | None = None
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)] | None = None
@@ -43,6 +42,12 @@ class Wrapped(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unique: Annotated[str, msgspec.Meta(min_length=1, max_length=KEY_LIMIT)] | None = None
     on_conflict: Conflict | None = None
     unique_over: list[str] | None = None
+
+
+class Wrapped(ItemOptions, frozen=True, forbid_unknown_fields=True):
+    """The same with its payload."""
+
+    payload: msgspec.Raw = msgspec.Raw(b"")
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):

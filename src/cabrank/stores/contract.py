@@ -189,9 +189,10 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """What a holder tells the store when it opens it.
 
-    Only jobs of `handlers` are leased to it. By handler, where it differs from the setting: `max_crashes`, which this holder goes by
-    when it finds that another one died, and `keep_done_s`, for the jobs that end here. `limits` by handler, where it has one.
-    `condition` says whether its leases are to be renewed, and is told how the store is.
+    Only jobs of `handlers` are leased to it; it takes none of those that are `elsewhere`, which it only submits. By handler, where it
+    differs from the setting: `max_crashes`, which this holder goes by when it finds that another one died, and `keep_done_s`, for the
+    jobs that end here. `limits` by handler, where it has one. `condition` says whether its leases are to be renewed, and is told how the
+    store is.
     """
 
     handlers: frozenset[str]
@@ -200,6 +201,12 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     limits: Mapping[str, Limit] = {}
     keep_done_s: Mapping[str, float] = {}
     condition: Condition = msgspec.field(default_factory=Condition)
+    elsewhere: frozenset[str] = frozenset()
+
+    @property
+    def here(self) -> frozenset[str]:
+        """The handlers whose jobs it runs."""
+        return self.handlers - self.elsewhere
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -338,11 +345,11 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the store says about one job.
 
     `created_at` is the moment when it was stored, `started_at` when its last run was leased, `changed_at` that of its last change of
-    state: each where the store keeps it, else 0; of a finished job it keeps the last. `error` is why it is where it is, else the last
-    error that it ended a run with. `failed_runs` are those whose errors are kept, see `FAILED_RUNS`, oldest first; for a job that
-    returned in the end see `as_finished`. `progress` is that of the run that runs now. `result` is JSON;
-    `value` is the result itself where it never left the process. These last four are left
-    out of a `Page`. `cancel_asked_at` is when somebody cancelled it while it runs, None if nobody did.
+    state: each where the store keeps it, else 0; of a done job it keeps the first and the last. `error` is why it is where it is, else
+    the last error that it ended a run with. `failed_runs` are those whose errors are kept, see `FAILED_RUNS`, oldest first; for a job
+    that returned in the end see `as_finished`. `progress` is that of the run that runs now. `result` is JSON; `value` is the result
+    itself where it never left the process. These last four are left out of a `Page`. `cancel_asked_at` is when somebody cancelled it
+    while it runs, None if nobody did.
     """
 
     id: int

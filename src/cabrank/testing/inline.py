@@ -52,8 +52,7 @@ class InlineDispatcher(Dispatcher):
         if key:
             check_key(key)
         handler = self.drafts.handler_of(function)
-        if not self.engine.ids.enough(1):
-            await self.engine.ids.refill()
+        await self.engine.ids.need(1)
         job = self.drafts.job(handler, function, args, Options(**when) if when else PLAIN)
         bare = job.function is not None
         lease = Lease(job if bare else msgspec.structs.replace(job, args=None), 1)

@@ -124,7 +124,7 @@ async def _has_one_due_later(other: Opened, _: list[Lease]) -> None:
 
 async def _takes_it_for_dead(other: Opened, _: list[Lease]) -> None:
     with other._stores.outside() as connection:  # type: ignore[attr-defined]
-        connection.execute("update holder set expires_at = 0 where id = 1")
+        connection.execute("update holder set boot = 'an earlier one' where id = 1")
     third = Opened(other._stores.another(), other._stores)
     await third.open(TERMS)
     await third.close()

@@ -122,10 +122,11 @@ async def test_the_jobs_of_a_dead_process_come_back_out_of_their_block(files: Fi
     await third.close()
 
 
-async def test_a_process_that_was_taken_for_dead_loses_its_block(one: Opened, other: Opened) -> None:
+async def test_a_process_that_was_taken_for_dead_loses_its_block(files: Files, one: Opened, other: Opened) -> None:
     leases = await other.run(*other.jobs(2))
-    await other.expire()
-    third = Opened(one._stores.another(), one._stores)
+    with files.outside() as connection:
+        connection.execute("update holder set boot = 'an earlier one' where id = 2")
+    third = Opened(files.another(), files)
     await third.open(TERMS)
     turn = await other.turn(settlements=returned(leases))
     assert sorted(turn.lost) == [(lease.job.id, 1) for lease in leases]

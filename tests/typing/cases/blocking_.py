@@ -46,6 +46,11 @@ def mapping(dispatcher: blocking.Dispatcher) -> None:
         assert_type(mapped.handle, blocking.JobHandle[int])
 
 
+def completing(dispatcher: blocking.Dispatcher) -> None:
+    for handle in blocking.as_completed(dispatcher.submit_many(upload, [Payload("a")]), timeout_s=3):
+        assert_type(handle, blocking.JobHandle[int])
+
+
 def managing() -> None:
     with blocking.Dispatcher(app, max_workers=(2, 8), overflow="refuse") as dispatcher:
         dispatcher.resize("async", (1, 4))

@@ -53,7 +53,7 @@ class Inspected:
 
     async def handlers(self) -> Collection[str]:
         """See `Inspector.handlers`."""
-        return frozenset[str]().union(*(holder.terms.handlers for holder in self.ledger.holders.values()))
+        return frozenset[str]().union(*(holder.terms.here for holder in self.ledger.holders.values()))
 
     async def reopen_all(self, which: JobFilter, *, after: int = 0, limit: int = REOPENED) -> Reopening:
         """See `Inspector.reopen_all`."""

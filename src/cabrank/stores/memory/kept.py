@@ -17,18 +17,27 @@ from cabrank.stores.memory.held import Ran
 from cabrank.stores.memory.rows import Run
 
 FEW = 64  # jobs of a block that are kept with those of others: an entry takes as much as these
-NO_ERRORS: Mapping[int, Sequence[FailedRun]] = {}
+Failed = Mapping[int, tuple[int, Sequence[FailedRun]]]
+"""By the id of a job that returned: the number of its last run, and those that failed before."""
+
+
+def failed_before(returned: Sequence[Run | Block]) -> Failed:
+    """What failed before of jobs that return together, as it is kept."""
+    runs = {one.lease.job.id: one for one in returned if isinstance(one, Run) and one.failed}
+    errors = as_finished({id: run.failed for id, run in runs.items()}) if runs else {}
+    return {id: (runs[id].lease.run, its) for id, its in errors.items()}
 
 
 class _Entry(msgspec.Struct):
     at: float
+    created: Sequence[float]
+    """When the jobs were created, each by itself; of jobs that were created together one moment."""
     until: float
     handler: str
     queue: str
     ids: array[int] | range
     results: dict[int, Settlement]
-    failed: dict[int, tuple[int, Sequence[FailedRun]]]
-    """Of jobs of which runs failed: the number of the last one, and those."""
+    failed: Failed
     size: int
     in_order: bool = False
 
@@ -37,10 +46,16 @@ class _Entry(msgspec.Struct):
         if isinstance(self.ids, range):
             return id in self.ids
         if not self.in_order:
+            if len(self.created) > 1:
+                self.created = [created_at for _, created_at in sorted(zip(self.ids, self.created, strict=True))]
             self.ids = array("q", sorted(self.ids))
             self.in_order = True
         place = bisect_left(self.ids, id)
         return place < len(self.ids) and self.ids[place] == id
+
+    def created_at(self, id: int) -> float:
+        """When a job that is here was created."""
+        return self.created[bisect_left(self.ids, id) if len(self.created) > 1 else 0]
 
 
 class Kept:
@@ -53,21 +68,19 @@ class Kept:
         self._jobs = 0
         self._bytes = 0
 
-    def add(self, ran: Sequence[Ran], results: Mapping[int, Settlement], terms: Terms, now: float) -> None:
-        """Keep jobs that returned in one turn, and what came of those that have a result.
+    def add(self, ran: Sequence[Ran], results: Mapping[int, Settlement], failed: Failed, terms: Terms, now: float) -> None:
+        """Keep jobs that returned in one turn, what came of those that have a result, and what failed before.
 
         Cost: 8 bytes for each; nearly nothing for those of a block whose ids are in a row.
         """
-        for (handler, queue), numbers, its in _by_handler(ran):
+        for (handler, queue), numbers, created in _by_handler(ran):
             keep_s = terms.keep_done_s.get(handler, terms.settings.keep_done_s)
             own = {id: results[id] for id in numbers if id in results} if results else {}
-            runs = {one.lease.job.id: one for one in its if one.failed}
-            errors = as_finished({id: run.failed for id, run in runs.items()}) if runs else NO_ERRORS
-            failed = {id: (runs[id].lease.run, its_errors) for id, its_errors in errors.items()}
+            errors = {id: failed[id] for id in numbers if id in failed} if failed else {}
             size = sum(len(s.result) for s in own.values() if s.result is not None)
-            size += sum(len(one.error) for its_errors in errors.values() for one in its_errors)
+            size += sum(len(one.error) for _, its in errors.values() for one in its)
             kept = numbers if isinstance(numbers, range) else array("q", numbers)
-            self._entries.append(_Entry(now, now + keep_s, handler, queue, kept, own, failed, size))
+            self._entries.append(_Entry(now, created, now + keep_s, handler, queue, kept, own, errors, size))
             self._jobs += len(numbers)
             self._bytes += size
         while self._entries and (self._jobs > self._most_jobs or self._bytes > self._most_bytes or self._entries[0].until < now):
@@ -101,6 +114,7 @@ class Kept:
             run=run if settlement is None else settlement.run,
             failures=len(failed) - crashes,
             crashes=crashes,
+            created_at=entry.created_at(id),
             changed_at=entry.at,
             failed_runs=failed,
             result=None if settlement is None else settlement.result,
@@ -112,20 +126,19 @@ class Kept:
         self._bytes -= entry.size
 
 
-_Alike = tuple[tuple[str, str], Sequence[int], Sequence[Run]]
+_Alike = tuple[tuple[str, str], Sequence[int], Sequence[float]]
 
 
 def _by_handler(ran: Sequence[Ran]) -> Iterator[_Alike]:
-    """The jobs by handler and queue, those apart that ran by themselves. Those of one block are found without a look at each."""
-    others: dict[tuple[str, str], tuple[list[int], list[Run]]] = {}
+    """The jobs by handler and queue, and when they were created. Those of one block are found without a look at each."""
+    others: dict[tuple[str, str], tuple[list[int], array[float]]] = {}
     for ids, one in ran:
         if isinstance(one, Block) and len(ids) > FEW:
-            yield (one.handler, one.queue), ids, ()
+            yield (one.handler, one.queue), ids, (one.created_at,)
             continue
         job = one if isinstance(one, Block) else one.lease.job
-        numbers, its = others.setdefault((job.handler, job.queue), ([], []))
+        numbers, created = others.setdefault((job.handler, job.queue), ([], array("d")))
         numbers += ids
-        if isinstance(one, Run):
-            its.append(one)
-    for names, (numbers, its) in others.items():
-        yield names, numbers, its
+        created.extend([one.created_at] * len(ids))
+    for names, (numbers, created) in others.items():
+        yield names, numbers, created[:1] if created.count(created[0]) == len(created) else created

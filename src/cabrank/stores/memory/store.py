@@ -31,10 +31,11 @@ from cabrank.stores.contract import (
 from cabrank.stores.memory import aging, room
 from cabrank.stores.memory.held import Holder, Ran
 from cabrank.stores.memory.inspected import Inspected
+from cabrank.stores.memory.kept import failed_before
 from cabrank.stores.memory.ledger import Ledger
 from cabrank.stores.memory.lines import Line as LimitLine
 from cabrank.stores.memory.overflow import Drops
-from cabrank.stores.memory.rows import NEW
+from cabrank.stores.memory.rows import NEW, Run
 
 CAPABILITIES = Capabilities(
     durable=False,
@@ -212,11 +213,13 @@ class MemoryStore(Inspected):
         """The fences of leases that were lost, and of jobs that were to wait again and had been cancelled."""
         ledger, holder = self.ledger, self.holder
         lost: list[Fence] = []
+        finished: list[Ran] = []
+        again: list[Run | Block] = []  # only of these a run can have failed before
         for run, ids in returned.items():
             ran, gone = ledger.finish(holder, run, ids)
             lost += [(id, run) for id in gone]
-            if ran and ledger.kept is not None:
-                ledger.kept.add(ran, {}, terms, self._now)
+            finished += ran
+            again += (one for _, one in ran) if run > 1 else ()
         results: dict[int, Settlement] = {}
         its: list[Ran] = []
         cancelled: list[Fence] = []
@@ -227,6 +230,7 @@ class MemoryStore(Inspected):
                 if ran:
                     results[settlement.id] = settlement
                     its += ran
+                    again += (one for _, one in ran) if settlement.run > 1 else ()
                 else:
                     lost.append(fence)
                 continue
@@ -235,8 +239,11 @@ class MemoryStore(Inspected):
                 lost.append(fence)
             elif was_cancelled:
                 cancelled.append(fence)
-        if its and ledger.kept is not None:
-            ledger.kept.add(its, results, terms, self._now)
+        if ledger.kept is not None:
+            failed = failed_before(again) if again else {}
+            for kept, its_results in ((finished, {}), (its, results)):
+                if kept:
+                    ledger.kept.add(kept, its_results, failed, terms, self._now)
         return lost, cancelled
 
     def _claim_suspect(self, want: Mapping[str, Want], handlers: frozenset[str]) -> list[Lease]:

@@ -27,6 +27,7 @@ create temp trigger takes_a_turn instead of insert on at_once begin
             select 1 from json_each(new.wanted) as wanted cross join queue on queue.id = wanted.value and waiting > 0
             where exists(select 1 from job where phase = {Phase.READY:d} and job.queue = queue.id)
         )
+        or exists(select 1 from job where id between new.first and new.first + new.start - 1)
         or exists(
             select 1 from json_each(new.ended) as its left join block on block.first = its.value ->> 0
             where block.holder is not new.holder or block.jobs is not its.value ->> 1

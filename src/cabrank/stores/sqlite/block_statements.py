@@ -6,15 +6,15 @@ from __future__ import annotations
 
 INSERT_BLOCK = """
 insert into block (first, jobs, holder, turn, queue, handler, priority, at, deadline_at, sizes, payloads)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 where not exists(select 1 from job where id between ?1 and ?1 + ?2 - 1)
 """
 
 
 def keep_blocks(now: str, holder: str, ended: str) -> str:
     """Keep what ended. `ended`: [[first, jobs, kept until, results or null], …] as JSON. Each is given as SQL."""
     return f"""
-    insert into done_block (first, jobs, at, until, handler, queue, size, results)
-    select block.first, block.jobs, {now}, value ->> 2, handler, queue, coalesce(length(value ->> 3), 0), value ->> 3
+    insert into done_block (first, jobs, created_at, at, until, handler, queue, size, results)
+    select block.first, block.jobs, at, {now}, value ->> 2, handler, queue, coalesce(octet_length(value ->> 3), 0), value ->> 3
     from json_each({ended}) cross join block on block.first = value ->> 0 and block.jobs = value ->> 1 and block.holder = {holder}
     """
 
@@ -60,12 +60,12 @@ _NAMES = "coalesce(handler.name, ''), coalesce(queue.name, '')"
 _BY_NAME = "left join handler on handler.id = done_block.handler left join queue on queue.id = done_block.queue"
 # (least id, greatest id)
 FIND_DONE_BLOCKS = f"""
-select at, {_NAMES}, first, jobs, results from done_block {_BY_NAME}
+select at, {_NAMES}, created_at, first, jobs, results from done_block {_BY_NAME}
 where first >= coalesce((select max(first) from done_block where first <= ?1), ?1) and first <= ?2
 """
 # (after, queue, handler)
 BROWSE_DONE_BLOCKS = f"""
-select at, {_NAMES}, first, jobs from done_block {_BY_NAME}
+select at, {_NAMES}, created_at, first, jobs from done_block {_BY_NAME}
 where first + jobs > ?1 and (?2 = '' or queue.name = ?2) and (?3 = '' or handler.name = ?3)
 """
 OLD_DONE_BLOCKS = "delete from done_block where until < ?"

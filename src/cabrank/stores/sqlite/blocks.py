@@ -112,6 +112,8 @@ class Blocks:
         """Store jobs, alike but for their payloads and ids in a row, as running."""
         row = (first.id, len(jobs), self.holder, self.turn, queue, handler, first.priority, now, first.deadline_at)
         self._connection.execute(sql.INSERT_BLOCK, (*row, *stored(jobs)))
+        if not self._connection.changes():
+            raise apsw.ConstraintError(f"some of the {len(jobs)} jobs from {first.id} on are in the file already")
         self.came(Own(first.id, len(jobs), handler, queue))
 
     def came(self, own: Own) -> None:
@@ -130,10 +132,11 @@ class Blocks:
         left = set(ids)
         if len(left) < len(ids):  # one is told twice: for rows that is sorted out
             return []
-        return [own for own in self._own.values() if own.first in left and left.issuperset(own.ids)]
+        begun = left.intersection(self._own) if len(left) < len(self._own) else [first for first in self._own if first in left]
+        return [own for own in map(self._own.__getitem__, begun) if left.issuperset(own.ids)]
 
     def part_touched(self, ids: Collection[int]) -> None:
-        """Part those in which some of these jobs are."""
+        """Part those in which some of these jobs are, as far as they are remembered."""
         wanted = set(ids)
         for own in self._own.values():
             if own.first not in self._went and not wanted.isdisjoint(own.ids):

@@ -14,6 +14,7 @@ from cabrank.job import FailedRun, Progress
 from cabrank.states import State
 from cabrank.stores.contract import JobFilter, JobRecord, Page
 from cabrank.stores.sqlite import block_statements as block_sql
+from cabrank.stores.sqlite import kept
 from cabrank.stores.sqlite import past_statements as past_sql
 from cabrank.stores.sqlite import statements as sql
 from cabrank.stores.sqlite.schema import SHELF_OF, STATE_OF, Phase
@@ -68,15 +69,18 @@ def _shelved(connection: apsw.Connection, which: JobFilter, phase: Phase, after:
 def _done(connection: apsw.Connection, which: JobFilter, after: int, limit: int) -> Page:
     rows = _all(connection, past_sql.BROWSE_DONE, (after, which.queue, which.handler))
     blocks = _all(connection, block_sql.BROWSE_DONE_BLOCKS, (after, which.queue, which.handler))
-    kept: list[tuple[float, str, str, Sequence[int]]] = []
-    kept += [(at, handler, queue, range(first, first + jobs)) for at, handler, queue, first, jobs in blocks]
-    kept += [(at, handler, queue, array("q", ids)) for at, handler, queue, ids in rows]
-    found = ((id, at, handler, queue) for at, handler, queue, ids in kept for id in ids if id > after)
+    its: list[tuple[float, str, str, kept.Born, Sequence[int]]] = []
+    its += [(at, handler, queue, created_at, range(first, first + jobs)) for at, handler, queue, created_at, first, jobs in blocks]
+    its += [(at, handler, queue, ages, array("q", ids)) for at, handler, queue, ages, ids in rows]
+    found = ((id, place) for place, [*_, ids] in enumerate(its) for id in ids if id > after)
     chosen = nsmallest(limit + 1, found)
-    records = [
-        JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=0, changed_at=at) for id, at, handler, queue in chosen[:limit]
-    ]
+    records = [_done_record(id, *its[place]) for id, place in chosen[:limit]]
     return Page(records=records, after=records[-1].id if len(chosen) > limit else None)
+
+
+def _done_record(id: int, at: float, handler: str, queue: str, born: kept.Born, ids: Sequence[int]) -> JobRecord:
+    created_at = kept.created_at(id, at, ids, born)
+    return JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=0, created_at=created_at, changed_at=at)
 
 
 def _look(connection: apsw.Connection, statement: str, values: tuple[int, ...]) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from cabrank.stores.sqlite.locks import FileLock, is_held
 from cabrank.stores.sqlite.names import Names
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+STOOD_STILL = 1.5  # times `renew_s` between two moments at which it had its turn: a lease of `3 * renew_s` lasts 2 beyond the last renewal
 
 
 def boot() -> str:
@@ -98,7 +99,7 @@ class Holders:
         self._monotonic = clock.monotonic
         self._boot = boot()
         self._awake_at = clock.monotonic()
-        self._lenient_until = 0.0
+        self._lenient_until = self._awake_at + terms.settings.lease_s  # whether all stood still before it came, it cannot know
         self.lapsed = False
         """Whether the lease was left to run out: it is taken up again with the next turn."""
         self._life: FileLock | None = None
@@ -116,7 +117,7 @@ class Holders:
             self._life.close()
         self._life = FileLock(self._path(self.id))
         self._life.take_if_free()
-        self._life.write(msgspec.json.encode(sorted(self._terms.handlers)))  # for `Inspector.handlers`: it goes with the process
+        self._life.write(msgspec.json.encode(sorted(self._terms.here)))  # for `Inspector.handlers`: it goes with the process
 
     @contextlib.contextmanager
     def let_go_if_it_fails(self) -> Generator[None, None, None]:
@@ -132,15 +133,18 @@ class Holders:
         self._connection.execute(sql.RENEW, (self._expiry(), self.id))
         self.lapsed = False
 
-    def wake(self) -> None:
+    def wake(self) -> float:
         """Notice it if this process stood still: others may have stood still with it, and get the time to renew their leases.
 
-        So a machine that was suspended, or a container that was frozen, goes on where it was, instead of all taking from all.
+        So a machine that was suspended, or a container that was frozen, goes on where it was, instead of all taking from all. So do
+        those who waited for a process that was stopped in its turn: this is called with the turn lock held, so that the wait counts.
+        The moment from which on it knows that it is awake.
         """
         now = self._monotonic()
-        if now - self._awake_at > 2 * self._terms.settings.renew_s:
+        if now - self._awake_at > STOOD_STILL * self._terms.settings.renew_s:
             self._lenient_until = now + self._terms.settings.lease_s
         self._awake_at = now
+        return now
 
     def leave(self, now: float) -> None:
         """Give back what is still held, without a crash, and be no holder any more."""
@@ -160,9 +164,9 @@ class Holders:
 
     def take_back(self, now: float) -> Gone:
         """Make the jobs of holders that are dead or silent ready again, one crash more behind them."""
-        self.wake()
+        awake_at = self.wake()
         others: list[Any] = self._connection.execute(sql.OTHERS, (self.id,)).fetchall()
-        gone = [holder for holder, booted, expires_at in others if self._is_gone(holder, booted, expires_at)]
+        gone = [holder for holder, booted, expires_at in others if self._is_gone(holder, booted, expires_at, awake_at)]
         given_up: list[Lease] = []
         for holder in gone:
             part_all(self._connection, holder)
@@ -176,8 +180,9 @@ class Holders:
             self._connection.execute(past_sql.FORGET_OLD_PROGRESS)
         return Gone(len(gone), given_up)
 
-    def _is_gone(self, holder: int, booted: str, expires_at: float) -> bool:
-        if booted != self._boot or expires_at <= self._monotonic() >= self._lenient_until:
+    def _is_gone(self, holder: int, booted: str, expires_at: float, awake_at: float) -> bool:
+        """Judged by the moment at which it was known to be awake: this process may be stopped before this line, with the turn in hand."""
+        if booted != self._boot or expires_at <= awake_at >= self._lenient_until:
             return True
         path = self._path(holder)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -20,6 +21,9 @@ from cabrank.stores.sqlite import packed, past
 from cabrank.stores.sqlite import past_statements as sql
 from cabrank.stores.sqlite.blocks import Own
 
+Born = float | str | None
+"""When jobs were created: one moment for all of a block, or how old each was when it ended, or nothing, as an earlier version kept it."""
+_Row = tuple[float, str, str, Born, Sequence[int], bytes | None]  # when they ended, handler, queue, when they were created, ids, results
 _id = attrgetter("id")
 ONE_BY_ONE = 4  # ids that are looked up each by itself; for more, all rows are read that lie between the least and the greatest
 
@@ -56,13 +60,13 @@ _decode = msgspec.json.Decoder(list[_Result]).decode
 
 def add(connection: apsw.Connection, settlements: Sequence[Settlement], returned: Returned, keeping: Keeping, now: float) -> None:
     """Keep what returned in one turn: with a result, if there was one, and None. The rows of the jobs are still there."""
-    ids = array("q", chain(map(_id, settlements), *returned.values()))
+    ids = array("q", sorted(chain(map(_id, settlements), *returned.values())))
     failed = _failed_runs(connection, settlements, returned)
     results = {s.id: _entry(s.id, s.run, s.result, failed) for s in settlements if s.result is not None or s.id in failed}
     results.update({id: _entry(id, run, None, failed) for run, its in returned.items() for id in its if id in failed} if failed else ())
     text = msgspec.json.encode(list(results.values())) if results else None
     packed_ids = packed.ids(ids)
-    connection.execute(keeping.alike, (now, min(ids), max(ids), len(ids), ids.tobytes(), text, len(text or b""), packed_ids))
+    connection.execute(keeping.alike, (now, ids[0], ids[-1], len(ids), ids.tobytes(), text, len(text or b""), packed_ids))
     if not connection.changes():
         _add_apart(connection, ids, results, keeping, now)
 
@@ -80,11 +84,11 @@ def rows_of(whole: Sequence[Own], settlements: Sequence[Settlement], keeping: Ke
 
 def _add_apart(connection: apsw.Connection, ids: array[int], results: Mapping[int, object], keeping: Keeping, now: float) -> None:
     """Keep jobs of several handlers or queues."""
-    for handler, queue, its in _by_handler(connection, ids):
+    for handler, queue, its, ages in _by_handler(connection, ids, now):
         own = [results[id] for id in its if id in results]
         text = msgspec.json.encode(own) if own else None
         until = keeping.until(handler, now)
-        values = (now, until, handler, queue, min(its), max(its), len(its), its.tobytes(), text, len(text or b""))
+        values = (now, until, handler, queue, its[0], its[-1], len(its), its.tobytes(), text, len(text or b""), ages)
         connection.execute(sql.KEEP_DONE, values)
 
 
@@ -94,24 +98,33 @@ def find(connection: apsw.Connection, ids: Collection[int]) -> dict[int, JobReco
     spans = [(id, id) for id in wanted] if len(wanted) <= ONE_BY_ONE else [(min(wanted), max(wanted))]
     found: dict[int, JobRecord] = {}
     for span in spans:
-        for at, handler, queue, numbers, text in _kept_between(connection, span):
+        for at, handler, queue, born, numbers, text in _kept_between(connection, span):
             here = wanted.intersection(numbers)
             if not here:
                 continue
             wanted -= here
             results = {one.id: one for one in _decode(text) if one.id in here} if text else {}
-            found.update((id, _record(id, at, handler, queue, results.get(id))) for id in here)
+            found.update((id, _record(id, at, handler, queue, created_at(id, at, numbers, born), results.get(id))) for id in here)
             if not wanted:
                 return found
     return found
 
 
-def _kept_between(connection: apsw.Connection, span: tuple[int, int]) -> Iterator[tuple[float, str, str, Sequence[int], bytes | None]]:
-    """What is kept of jobs between two: moment, handler, queue, ids, results."""
-    for at, handler, queue, first, jobs, text in connection.execute(block_sql.FIND_DONE_BLOCKS, span):
-        yield at, handler, queue, range(first, first + jobs), text
-    for at, handler, queue, ids, text in connection.execute(sql.FIND_DONE, span):
-        yield at, handler, queue, array("q", ids), text
+def _kept_between(connection: apsw.Connection, span: tuple[int, int]) -> Iterator[_Row]:
+    """What is kept of jobs between two ids."""
+    for at, handler, queue, created_at, first, jobs, text in connection.execute(block_sql.FIND_DONE_BLOCKS, span):
+        yield at, handler, queue, created_at, range(first, first + jobs), text
+    for at, handler, queue, ages, ids, text in connection.execute(sql.FIND_DONE, span):
+        yield at, handler, queue, ages, array("q", ids), text
+
+
+def created_at(id: int, at: float, ids: Sequence[int], born: Born) -> float:
+    """When a job of a row was created, exact to a microsecond; 0 where that is not kept, as by an earlier version."""
+    if not isinstance(born, str):
+        return born or 0.0
+    place = bisect_left(ids, id)
+    created_at = at - int(born.split(",", place + 1)[place]) / 1e6
+    return created_at if created_at > 1 else 0.0
 
 
 def prune(connection: apsw.Connection, settings: Settings, now: float) -> None:
@@ -126,8 +139,9 @@ def prune(connection: apsw.Connection, settings: Settings, now: float) -> None:
         connection.execute(sql.EXCESS_DONE_BLOCKS, excess)
 
 
-def _record(id: int, at: float, handler: str, queue: str, kept: _Result | None) -> JobRecord:
-    record = JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=0 if kept is None else kept.run, changed_at=at)
+def _record(id: int, at: float, handler: str, queue: str, born_at: float, kept: _Result | None) -> JobRecord:
+    run = 0 if kept is None else kept.run
+    record = JobRecord(id=id, handler=handler, queue=queue, state=State.DONE, run=run, created_at=born_at, changed_at=at)
     if kept is None:
         return record
     failures = sum(not one.crashed for one in kept.failed)
@@ -153,8 +167,9 @@ def _entry(id: int, run: int, result: bytes | None, failed: Mapping[int, Sequenc
     return [*entry, its, result is not None] if its else entry
 
 
-def _by_handler(connection: apsw.Connection, ids: array[int]) -> Iterator[tuple[int, int, array[int]]]:
-    """The jobs by their handlers and queues. Of those whose leases are lost some may be missing."""
-    rows: list[Any] = connection.execute(sql.BY_HANDLER, (packed.ids(ids),)).fetchall()
+def _by_handler(connection: apsw.Connection, ids: array[int], now: float) -> Iterator[tuple[int, int, array[int], str]]:
+    """The jobs by their handlers and queues, and their ages. Of those whose leases are lost some may be missing."""
+    rows: list[Any] = connection.execute(sql.BY_HANDLER, (now, packed.ids(ids))).fetchall()
     for handler, queue, its in rows:
-        yield handler, queue, array("q", msgspec.json.decode(its, type=list[int]))
+        pairs = sorted(msgspec.json.decode(its, type=list[tuple[int, int]]))
+        yield handler, queue, array("q", [id for id, _ in pairs]), ",".join(str(age) for _, age in pairs)

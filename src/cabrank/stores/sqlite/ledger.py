@@ -115,11 +115,12 @@ class Ledger:
     def renew(self) -> None:
         """Hold the leases for longer. Called between turns; one that fails is made good by the next, or the next turn says why."""
         self._log.look()
-        self._holders.wake()
         if not self._terms.condition.holds:
+            self._holders.wake()
             self._holders.lapsed = True
             return
         with contextlib.suppress(StoreUnavailable, apsw.Error), self._held(), self._transactions.one():
+            self._holders.wake()
             self._holders.renew()
 
     def turn(self, number: int, new: Sequence[Submission], ended: Ended, want: Mapping[str, Want]) -> Turn:

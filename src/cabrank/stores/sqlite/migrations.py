@@ -111,7 +111,7 @@ create table block (
     sizes text not null, payloads blob not null
 );
 create table done_block (
-    first integer primary key, jobs integer not null, at real not null, until real not null,
+    first integer primary key, jobs integer not null, created_at real not null, at real not null, until real not null,
     handler integer not null, queue integer not null, size integer not null, results text
 );
 """
@@ -124,7 +124,8 @@ STEPS = (
     Step(5, _SCHEDULES),
     Step(6, _PAST),
     Step(7, _TIMELINE),
-    Step(8, _BLOCKS),
+    Step(8, "alter table done add column ages text"),
+    Step(9, _BLOCKS),
 )
 VERSION = STEPS[-1].version
 

@@ -59,19 +59,21 @@ FORGET_OLD_PROGRESS = f"delete from progress where id not in (select id from job
 
 # ---------------------------------------------------------------------------------------------------------- what is done
 
-# ids → handler, queue, [id, …]
-BY_HANDLER = "select handler, queue, json_group_array(id) from job where id in carray(?) group by handler, queue"
-_DONE = "insert into done (at, until, handler, queue, first, last, jobs, ids, results, size)"
-KEEP_DONE = f"{_DONE} values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_AGE = "cast((?1 - created_at) * 1000000 as integer)"  # microseconds: a fifth of the text of a moment, and of the time to write it
+# (now, ids) → handler, queue, [[id, age], …]
+BY_HANDLER = f"select handler, queue, json_group_array(json_array(id, {_AGE})) from job where id in carray(?2) group by handler, queue"
+_DONE = "insert into done (at, until, handler, queue, first, last, jobs, ids, results, size, ages)"
+KEEP_DONE = f"{_DONE} values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def keep_alike(keep_s: str) -> str:
     """Keep jobs of one handler and queue, which nearly all of a turn are: (now, first, last, jobs, packed ids, results, size, ids).
 
-    Nothing is inserted if they are of several. `keep_s` is for how long, as SQL.
+    The ages follow the ids upwards, as SQLite looks rows up in the order of their numbers. Nothing is inserted if the jobs are of
+    several handlers or queues. `keep_s` is for how long, as SQL.
     """
     return f"""
-    {_DONE} select ?1, ?1 + {keep_s}, min(handler), min(queue), ?2, ?3, ?4, ?5, ?6, ?7 from job where id in carray(?8)
+    {_DONE} select ?1, ?1 + {keep_s}, min(handler), min(queue), ?2, ?3, ?4, ?5, ?6, ?7, group_concat({_AGE}) from job where id in carray(?8)
     having min(handler) = max(handler) and min(queue) = max(queue)
     """
 
@@ -80,10 +82,10 @@ _NAMES = "coalesce(handler.name, ''), coalesce(queue.name, '')"
 _NAMED = "left join handler on handler.id = done.handler left join queue on queue.id = done.queue"
 # (least id, greatest id), the newest first
 # the + keeps SQLite from reading all of it for the sake of the order
-FIND_DONE = f"select at, {_NAMES}, ids, results from done {_NAMED} where last >= ?1 and first <= ?2 order by +done.id desc"
+FIND_DONE = f"select at, {_NAMES}, ages, ids, results from done {_NAMED} where last >= ?1 and first <= ?2 order by +done.id desc"
 # (after, queue, handler)
 BROWSE_DONE = f"""
-select at, {_NAMES}, ids from done {_NAMED}
+select at, {_NAMES}, ages, ids from done {_NAMED}
 where last > ?1 and (?2 = '' or queue.name = ?2) and (?3 = '' or handler.name = ?3)
 """
 OLD_DONE = "delete from done where until < ?"

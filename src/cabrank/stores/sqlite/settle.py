@@ -14,7 +14,7 @@ from cabrank.stores.contract import Returned
 from cabrank.stores.sqlite import block_statements as block_sql
 from cabrank.stores.sqlite import kept, packed, past
 from cabrank.stores.sqlite import statements as sql
-from cabrank.stores.sqlite.blocks import Blocks, ended_in
+from cabrank.stores.sqlite.blocks import Blocks, ended_in, part_of
 from cabrank.stores.sqlite.counts import Opening
 from cabrank.stores.sqlite.schema import SHELF_OF, Phase
 
@@ -139,6 +139,8 @@ def _end_blocks(connection: apsw.Connection, ended: Ended, keeping: kept.Keeping
         ended = ended.without(ended_in(whole))
     if ended:
         blocks.part_touched([*(id for id, _ in ended.fences), *(progress.id for progress in ended.progress)])
+    for progress in ended.progress:  # of a block that is not remembered any more it would be lost without a word
+        part_of(connection, progress.id)
     return ended
 
 

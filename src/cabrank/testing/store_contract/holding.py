@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from cabrank.settings import Settings
 from cabrank.states import Cause, State
 from cabrank.stores.contract import ID_BLOCK, Arrival, Verdict
 from cabrank.testing.clock import FakeClock
@@ -55,6 +56,7 @@ class HolderContract(OpenedContract):
 
     @pytest.mark.parametrize("cause", [Cause.RETURNED, Cause.RETRIED, Cause.GAVE_UP])
     async def test_who_slept_too_long_cannot_settle(self, one: Opened, other: Opened, clock: FakeClock, cause: Cause) -> None:
+        await for_a_lease(clock, one, other)
         [lease] = await other.run(other.job())
         await other.expire()
         await clock.advance(SWEPT_S)
@@ -65,6 +67,7 @@ class HolderContract(OpenedContract):
         assert list((await one.settle([taken_over], Cause.RETURNED)).lost) == []
 
     async def test_who_slept_too_long_goes_on_as_a_new_holder(self, one: Opened, other: Opened, clock: FakeClock) -> None:
+        await for_a_lease(clock, one, other)
         await other.run(other.job())
         await other.expire()
         await clock.advance(SWEPT_S)
@@ -118,6 +121,15 @@ class HolderContract(OpenedContract):
         for _ in range(2):
             await other.submit(other.job())
             await passed(asyncio.ensure_future(one.store.arrival()), clock)
+
+
+async def for_a_lease(clock: FakeClock, *holders: Opened) -> None:
+    """Let the time of a lease pass, in which all of these are awake: then they know whether the others have been silent."""
+    settings = Settings()
+    for _ in range(round(settings.lease_s / settings.sweep_s)):
+        await clock.advance(settings.sweep_s)
+        for holder in holders:
+            await holder.turn()
 
 
 async def passed(waiting: asyncio.Future[Arrival], clock: FakeClock) -> None:

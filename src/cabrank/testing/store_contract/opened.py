@@ -172,12 +172,19 @@ class OpenedContract:
             handlers: Sequence[str] = (HANDLER,),
             crashes: Mapping[str, int] | None = None,
             limits: Mapping[str, Limit] | None = None,
+            elsewhere: Sequence[str] = (),
             **given: object,
         ) -> Opened:
             holder = Opened(stores.another(), stores)
             opened.append(holder)
             settings = msgspec.convert(given, Settings)
-            terms = Terms(handlers=frozenset(handlers), settings=settings, max_crashes=crashes or {}, limits=limits or {})
+            terms = Terms(
+                handlers=frozenset(handlers),
+                settings=settings,
+                max_crashes=crashes or {},
+                limits=limits or {},
+                elsewhere=frozenset(elsewhere),
+            )
             await holder.open(terms)
             return holder
 

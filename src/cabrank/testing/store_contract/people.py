@@ -89,6 +89,9 @@ class PeopleContract(OpenedContract):
         needs_sharing(one)
         idle, other = await open_holder(handlers=()), await open_holder(handlers=("rest", "else"))
         assert set(await idle.store.handlers()) == {"work", "rest", "else"}
+        submits = await open_holder(handlers=("work", "all"), elsewhere=("work", "all"))
+        assert set(await idle.store.handlers()) == {"work", "rest", "else"}, "this one only submits them"
+        await submits.store.close()
         await other.store.close()
         assert set(await idle.store.handlers()) == {"work", "rest"}
         await one.store.close()

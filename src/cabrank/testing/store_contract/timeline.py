@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 
 from cabrank.job import FAILED_RUNS, Lease, Settlement
 from cabrank.states import Cause, State
-from cabrank.stores.contract import FINISHED_ERROR, FINISHED_ERRORS
+from cabrank.stores.contract import FINISHED_ERROR, FINISHED_ERRORS, JobFilter
 from cabrank.testing.clock import FakeClock
 from cabrank.testing.store_contract.holding import SWEPT_S
 from cabrank.testing.store_contract.opened import Opened, OpenedContract
@@ -69,18 +70,43 @@ class TimelineContract(OpenedContract):
         [lease] = await one.claim()
         await one.settle([lease], Cause.RETURNED)
         assert await _timeline(one, lease.job.id) == [
+            Happening(at=at, what=Happened.SUBMITTED, state=State.WAITING),
             Happening(at=at, what=BEGAN, state=State.RUNNING, run=1),
             Happening(at=at, what=FAILED, run=1, error_type="ValueError"),
             Happening(what=Happened.LEFT_OUT, run=2, runs=1),
             Happening(at=clock.now(), what=BECAME, state=State.DONE, run=3),
         ]
 
-    async def test_a_job_of_which_no_run_failed_was_done_at_a_moment(self, one: Opened, clock: FakeClock) -> None:
+    async def test_a_job_of_which_no_run_failed_was_submitted_and_done(self, one: Opened, clock: FakeClock) -> None:
+        at = clock.now()
         leases = await one.run(one.job(), one.job())
         await clock.advance(3)
         await one.settle(leases, Cause.RETURNED)
-        [done] = await _timeline(one, leases[0].job.id)
-        assert (done.at, done.what, done.state) == (clock.now(), BECAME, State.DONE)
+        for lease in leases:
+            submitted, done = await _timeline(one, lease.job.id)
+            assert submitted == Happening(at=at, what=Happened.SUBMITTED, state=State.WAITING)
+            assert (done.at, done.what, done.state) == (clock.now(), BECAME, State.DONE)
+
+    @pytest.mark.parametrize("queues", [("line",), ("line", "other")])
+    async def test_jobs_that_are_done_together_were_submitted_each_at_its_moment(
+        self, one: Opened, clock: FakeClock, queues: Sequence[str]
+    ) -> None:
+        submitted_at, results = dict[int, float](), list[int]()
+        for _ in range(3):
+            jobs = [one.job(queue=queue) for queue in queues for _ in range(2)]
+            await one.submit(*jobs)
+            submitted_at.update((job.id, clock.now()) for job in jobs)
+            results.append(jobs[0].id)
+            await clock.advance(1)
+        leases = [lease for queue in queues for lease in await one.claim(queue=queue)]
+        returned = {1: [lease.job.id for lease in leases if lease.job.id not in results]}
+        told = [Settlement(id, 1, Cause.RETURNED, result=b"1", value=1) for id in results]
+        await one.store.turn(one.number + 1, new=(), settlements=told, want={}, returned=returned)
+        page = await one.store.browse(JobFilter(state=State.DONE))
+        assert {record.id: record.created_at for record in page.records} == submitted_at
+        found = await one.store.find(submitted_at)
+        assert {id: record.created_at for id, record in found.items()} == submitted_at
+        assert {id: timeline_of(record)[0].at for id, record in found.items()} == submitted_at
 
     async def test_runs_of_which_nothing_is_kept_are_counted(self, one: Opened) -> None:
         await one.submit(job := one.job())
@@ -140,6 +166,28 @@ class TimelineContract(OpenedContract):
     async def test_of_too_many_jobs_that_return_together_the_errors_are_not_kept_but_that_they_failed(self, one: Opened) -> None:
         jobs = FINISHED_ERRORS // FINISHED_ERROR + 1
         assert await self._errors_kept(one, "x" * FINISHED_ERROR, jobs=jobs) == [""] * jobs
+
+    async def test_what_returns_in_one_turn_returns_together_whatever_it_is(self, one: Opened) -> None:
+        """With and without a result, of three queues, in their second and their third run: each part alone would be few enough."""
+        runs_of = {"line": 2, "second": 2, "third": 3}
+        part = FINISHED_ERRORS // FINISHED_ERROR // len(runs_of) + 1
+        leases = {queue: await self._again(one, queue, part, last) for queue, last in runs_of.items()}
+        results = [Settlement(lease.job.id, lease.run, Cause.RETURNED, result=b"1", value=1) for lease in leases["line"]]
+        returned = {runs_of[queue]: [lease.job.id for lease in leases[queue]] for queue in ("second", "third")}
+        await one.store.turn(one.number + 1, new=(), settlements=results, want={}, returned=returned)
+        for its in leases.values():
+            [run, *_] = (await one.find(its[0].job.id)).failed_runs
+            assert (run.error_type, run.error) == ("ValueError", "")
+
+    async def _again(self, one: Opened, queue: str, jobs: int, last: int) -> Sequence[Lease]:
+        """Jobs of a queue in their run of that number; the first failed with a long error."""
+        await one.submit(*(one.job(queue=queue) for _ in range(jobs)))
+        for run in range(1, last):
+            error = "x" * (FINISHED_ERROR if run == 1 else 0)
+            leases = await one.claim(queue=queue)
+            retried = [Settlement(lease.job.id, run, Cause.RETRIED, error=error, error_type="ValueError") for lease in leases]
+            await one.turn(settlements=retried)
+        return await one.claim(queue=queue)
 
     async def _errors_kept(self, one: Opened, error: str, *, jobs: int) -> Sequence[str]:
         await one.submit(*one.jobs(jobs))
