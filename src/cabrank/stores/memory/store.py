@@ -239,7 +239,7 @@ class MemoryStore(Inspected):
             elif was_cancelled:
                 cancelled.append(fence)
         if ledger.kept is not None:
-            failed = failed_before(again) if again else {}
+            failed = failed_before(again)
             for ids, ran in finished:
                 if ids:
                     ledger.kept.add(ids, ran, {}, failed, terms, self._now)
