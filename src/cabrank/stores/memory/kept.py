@@ -24,7 +24,9 @@ Failed = Mapping[int, tuple[int, Sequence[FailedRun]]]
 def failed_before(returned: Sequence[Run | Block]) -> Failed:
     """What failed before of jobs that return together, as it is kept."""
     runs = {one.lease.job.id: one for one in returned if isinstance(one, Run) and one.failed}
-    errors = as_finished({id: run.failed for id, run in runs.items()}) if runs else {}
+    if not runs:
+        return {}
+    errors = as_finished({id: run.failed for id, run in runs.items()})
     return {id: (runs[id].lease.run, its) for id, its in errors.items()}
 
 
