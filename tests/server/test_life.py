@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cabrank import Dispatcher, DispatcherFailed
+from cabrank.cli.serve import FULL_AFTER
 from cabrank.clock import SystemClock
 from cabrank.server import life
 from cabrank.server.listening import bind
@@ -27,8 +28,8 @@ import cabrank
 app = cabrank.App()
 
 @app.job
-async def count() -> int:
-    return gc.get_freeze_count()
+async def count() -> list[int]:
+    return [gc.get_freeze_count(), gc.get_threshold()[2]]
 """
 HOLD = post("/jobs/hold", b'"a"')
 
@@ -132,7 +133,9 @@ async def test_what_is_there_at_the_start_is_not_gone_through_again_while_reques
     async with command(tmp_path, "serve", "counting.py:app", "--port", "0", *MEMORY) as started:
         await started.listening()
         id = (await started.ask(post("/jobs/count", b""))).json()["id"]
-        assert (await started.ask(get(f"/jobs/{id}?wait_s=20"))).json()["result"] > 10_000
+        frozen, full_after = (await started.ask(get(f"/jobs/{id}?wait_s=20"))).json()["result"]
+        assert frozen > 10_000
+        assert full_after == FULL_AFTER
 
 
 async def test_the_start_says_what_is_served_where_and_what_an_acknowledgement_means(gate: Gate, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from cabrank.server.listening import bind
 from cabrank.settings import load
 from cabrank.signals import asked
 
+FULL_AFTER = 100  # smaller collections, before the garbage collector goes through everything: requests wait meanwhile; Python's own is 10
+
 
 def serve(
     app: AppPlace,
@@ -88,6 +90,8 @@ def serve(
 def _announce(place: str, dispatcher: Dispatcher, sockets: Sequence[socket.socket]) -> None:
     """Say what is served where, what an acknowledgement means, and who works."""
     gc.collect()
+    young, middle, old = gc.get_threshold()
+    gc.set_threshold(young, middle, max(old, FULL_AFTER))
     gc.freeze()  # what is here stays: whoever looks for cycles later need not go through it again, while requests wait
     print("\n".join(_announcement(place, dispatcher, [_url(bound) for bound in sockets])), file=sys.stderr, flush=True)
 
