@@ -151,7 +151,7 @@ class DocumentEntrance:
         except Exception as error:  # the function is the user's
             logger.exception("the function of document route %s raised", self.name)
             raise DocumentFailed from error
-        if made.__class__ is not Jobs:
+        if not isinstance(made, Jobs):
             logger.error("the function of document route %s returned %r, not cabrank.Jobs", self.name, type(made))
             raise DocumentFailed
         if len(made) > TURN_ROWS:

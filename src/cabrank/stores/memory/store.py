@@ -240,10 +240,11 @@ class MemoryStore(Inspected):
             elif was_cancelled:
                 cancelled.append(fence)
         if ledger.kept is not None:
-            failed = failed_before(again) if again else {}
-            for kept, its_results in ((finished, {}), (its, results)):
-                if kept:
-                    ledger.kept.add(kept, its_results, failed, terms, self._now)
+            failed = failed_before(again)
+            if finished:
+                ledger.kept.add(finished, {}, failed, terms, self._now)
+            if its:
+                ledger.kept.add(its, results, failed, terms, self._now)
         return lost, cancelled
 
     def _claim_suspect(self, want: Mapping[str, Want], handlers: frozenset[str]) -> list[Lease]:
