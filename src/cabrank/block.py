@@ -292,9 +292,7 @@ def gathered(leases: Iterable[Lease | Leases], least: int) -> Iterator[Lease | L
 def _as_one(together: Sequence[Leases]) -> Leases:
     if len(together) == 1:
         return together[0]
-    block = together[0].block.copy()
-    for its in together[1:]:
-        block.extend(its.block)
+    [block] = joined(its.block for its in together)
     return Leases(block)
 
 
@@ -304,7 +302,7 @@ def joined(blocks: Iterable[Block]) -> Iterator[Block]:
     own = False
     for block in blocks:
         if last is not None and last.goes_on_with(block):
-            last, own = last if own else last[:], True
+            last, own = last if own else last.copy(), True
             last.extend(block)
             continue
         if last is not None:

@@ -21,18 +21,13 @@ async def test_when_all_stood_still_all_go_on_and_nothing_is_run_twice(tmp_path:
     async with crowd(tmp_path) as processes:
         for _ in range(3):
             await processes.start(workers=JOBS // 3)
-        async with processes.intake() as intake:
-            handles = [await intake.submit(processes.app.handlers["waits"], number) for number in range(JOBS)]
-            await processes.until(lambda: len(processes.notes("began")) == JOBS)
+        ids = await all_begun(processes)
         await processes.freeze()
         await asyncio.sleep(SETTINGS.lease_s + 0.5)
         processes.thaw()
         await asyncio.sleep(1.0)  # five sweeps of each: none takes anything from another
         (tmp_path / "go").touch()
-        async with processes.intake() as intake:
-            for handle in handles:
-                while (await intake.handle(handle.id).state()) is not cabrank.State.DONE:
-                    await asyncio.sleep(0.02)
+        await all_done(processes, *ids)
         each_ran_once(processes)
 
 
@@ -42,9 +37,7 @@ async def test_a_newcomer_takes_nothing_from_those_who_stood_behind_a_stopped_pr
     async with crowd(tmp_path) as processes:
         for _ in range(2):
             await processes.start(workers=JOBS // 2)
-        async with processes.intake() as intake:
-            handles = [await intake.submit(processes.app.handlers["waits"], number) for number in range(JOBS)]
-            await processes.until(lambda: len(processes.notes("began")) == JOBS)
+        ids = await all_begun(processes)
         stopped = await stopped_in_its_turn(tmp_path)
         try:
             await asyncio.sleep(SETTINGS.lease_s + 0.5)
@@ -56,16 +49,28 @@ async def test_a_newcomer_takes_nothing_from_those_who_stood_behind_a_stopped_pr
         processes.thaw()
         async with processes.intake() as intake:
             later = await intake.submit(processes.app.handlers["works"], JOBS)
-            while (await intake.handle(later.id).state()) is not cabrank.State.DONE:
-                await asyncio.sleep(0.02)
+        await all_done(processes, later.id)
         await asyncio.sleep(1.0)  # five sweeps of each: none takes anything from another
         (tmp_path / "go").touch()
-        async with processes.intake() as intake:
-            for handle in handles:
-                while (await intake.handle(handle.id).state()) is not cabrank.State.DONE:
-                    await asyncio.sleep(0.02)
+        await all_done(processes, *ids)
         each_ran_once(processes)
         assert newcomer.pid not in {note.pid for note in processes.notes("began")}
+
+
+async def all_begun(processes: Crowd) -> list[str]:
+    """Submit jobs that wait, and let each begin: their ids."""
+    async with processes.intake() as intake:
+        handles = [await intake.submit(processes.app.handlers["waits"], number) for number in range(JOBS)]
+        await processes.until(lambda: len(processes.notes("began")) == JOBS)
+    return [handle.id for handle in handles]
+
+
+async def all_done(processes: Crowd, *ids: str) -> None:
+    """Wait for the end of these."""
+    async with processes.intake() as intake:
+        for id in ids:
+            while (await intake.handle(id).state()) is not cabrank.State.DONE:
+                await asyncio.sleep(0.02)
 
 
 async def stopped_in_its_turn(folder: Path) -> asyncio.subprocess.Process:

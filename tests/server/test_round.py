@@ -70,6 +70,11 @@ async def connected(served: Served, connections: int, *requests: bytes) -> Many:
     return Many(served, wires, lanes)
 
 
+async def all_owe(many: Many) -> None:
+    """Wait until each connection has a request that is not answered."""
+    await until(lambda: all(lane._owed for lane in many.lanes))
+
+
 def ids(answers: Sequence[Response]) -> list[int]:
     said = [answer.json() for answer in answers]
     return [number(id) for one in said for id in one.get("ids", [one.get("id")])]
@@ -230,7 +235,7 @@ async def test_a_request_behind_one_that_is_owed_waits_for_it() -> None:
         many = await connected(served, 2, JOB)
         with frozen(store):
             many.come(JOB, JOB)
-            await until(lambda: all(lane._owed for lane in many.lanes))
+            await all_owe(many)
             many.lanes[0].data_received(JOB)
             assert not many.lanes[0].coming
         answers = [await many.wires[place].receive() for place in (0, 0, 1)]
@@ -263,7 +268,7 @@ async def test_the_end_of_the_server_waits_for_a_round() -> None:
         many = await connected(served, 2, JOB)
         with frozen(store):
             many.come(JOB, JOB)
-            await until(lambda: all(lane._owed for lane in many.lanes))
+            await all_owe(many)
             many.lanes[0].shutdown()
         answers = await many.answers()
         assert [(answer.status, answer.headers.get("connection")) for answer in answers] == [(202, "close"), (202, None)]
@@ -323,7 +328,7 @@ async def test_a_full_queue_tells_each_of_a_round() -> None:
         many = await connected(served, 5, JOB)
         with frozen(store):
             many.come(*[JOB] * 5)
-            await until(lambda: all(lane._owed for lane in many.lanes))
+            await all_owe(many)
         answers = await many.answers()
         assert sorted(answer.status for answer in answers) == [202, 202, 202, 429, 429]
         assert all(answer.headers["retry-after"] for answer in answers if answer.status == 429)
@@ -337,7 +342,7 @@ async def test_a_store_that_is_away_is_told_to_each_of_a_round() -> None:
         many = await connected(served, 3, JOB)
         with frozen(store):
             many.come(JOB, JOB, JOB)
-            await until(lambda: all(lane._owed for lane in many.lanes))
+            await all_owe(many)
             served.dispatcher.engine.committer.refuse_all(StoreUnavailable("planted"))
             answers = await many.answers()
         assert [answer.status for answer in answers] == [503] * 3

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from cabrank.clock import Clock, SystemClock
 from cabrank.job import BARE, Job, Lease
 from cabrank.policy import RETURNED_NONE, Outcome
@@ -114,3 +116,18 @@ def held(until: Awaitable[Any]) -> Function:
         return await until
 
     return wait
+
+
+async def for_ever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def group_breaks() -> str:
+    async def breaks() -> None:
+        raise LookupError
+
+    with pytest.raises(ExceptionGroup):  # noqa: PT012 -- the group must be inside
+        async with asyncio.TaskGroup() as group:
+            group.create_task(breaks())
+            await for_ever()
+    return "broke"

@@ -9,11 +9,7 @@ import pytest
 
 from cabrank.policy import Cancelled, Interrupted, Outcome, Raised, Returned, TimedOut
 from cabrank.testing import FakeClock
-from tests.unit.runs import Bench, manned
-
-
-async def for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
+from tests.unit.runs import Bench, for_ever, group_breaks, manned
 
 
 async def at_once() -> str:
@@ -185,16 +181,6 @@ async def test_timeouts_and_groups_inside_a_run_mind_their_own_cancels() -> None
             async with asyncio.timeout(0):
                 await for_ever()
         return "timed out"
-
-    async def group_breaks() -> str:
-        async def breaks() -> None:
-            raise LookupError
-
-        with pytest.raises(ExceptionGroup):  # noqa: PT012 -- the group must be inside
-            async with asyncio.TaskGroup() as group:
-                group.create_task(breaks())
-                await for_ever()
-        return "broke"
 
     async with manned(Bench()) as bench:
         bench.give(times_out, group_breaks, after_a_turn)

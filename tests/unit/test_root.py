@@ -5,14 +5,11 @@ import asyncio
 import pytest
 
 from cabrank.root import Root, outlast
+from tests.unit.runs import for_ever
 
 
 class Inside(Exception):
     """What a child raises."""
-
-
-async def for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
 
 
 async def test_children_live_until_it_is_closed() -> None:

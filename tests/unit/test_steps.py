@@ -14,15 +14,11 @@ import pytest
 from cabrank.block import Block, Call, Leases
 from cabrank.job import BARE
 from cabrank.policy import Cancelled, Interrupted, Outcome, Raised, Returned
-from tests.unit.runs import Bench, Function, coroutine_worker, manned
+from tests.unit.runs import Bench, Function, coroutine_worker, for_ever, group_breaks, manned
 
 
 async def rests() -> None:
     await asyncio.sleep(0)
-
-
-async def for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
 
 
 async def ever_round() -> None:
@@ -134,16 +130,6 @@ async def test_timeouts_and_groups_mind_their_own_cancels() -> None:
             async with asyncio.timeout(0):
                 await ever_round()
         return "timed out"
-
-    async def group_breaks() -> str:
-        async def breaks() -> None:
-            raise LookupError
-
-        with pytest.raises(ExceptionGroup):  # noqa: PT012 -- the group must be inside
-            async with asyncio.TaskGroup() as group:
-                group.create_task(breaks())
-                await for_ever()
-        return "broke"
 
     async with manned(Bench()) as bench:
         give(bench, behind(times_out, group_breaks, times_out))

@@ -11,11 +11,14 @@ from random import Random
 import apsw
 
 from cabrank.clock import Clock
+from cabrank.settings import Settings
 from cabrank.stores import open_url
-from cabrank.stores.contract import InspectedStore
+from cabrank.stores.contract import InspectedStore, Terms
 from cabrank.stores.sqlite import SqliteStore
 from cabrank.stores.sqlite.bell import Bell
 from cabrank.stores.sqlite.writer import Doers
+
+TERMS = Terms(handlers=frozenset({"work"}), settings=Settings(), max_crashes={})
 
 
 class Files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import apsw
 import pytest
@@ -15,25 +15,7 @@ from cabrank.states import Cause, State
 from cabrank.stores.contract import Terms, Turn, Verdict
 from cabrank.testing.store_contract import Opened, submission
 from cabrank.testing.store_contract.opened import PLENTY, ids
-from tests.contract.sqlite.files import Files
-
-TERMS = Terms(handlers=frozenset({"work"}), settings=Settings(), max_crashes={})
-
-
-@pytest.fixture
-async def one(files: Files) -> AsyncGenerator[Opened]:
-    one = Opened(files.another(), files)
-    await one.open(TERMS)
-    yield one
-    await one.close()
-
-
-@pytest.fixture
-async def other(files: Files, one: Opened) -> AsyncGenerator[Opened]:
-    other = Opened(files.another(), files)
-    await other.open(TERMS)
-    yield other
-    await other.close()
+from tests.contract.sqlite.files import TERMS, Files
 
 
 async def traced(one: Opened, turn: Callable[[], Awaitable[Turn]]) -> tuple[list[str], Turn]:

@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 import msgspec
-import pytest
 
 from cabrank.job import Lease, Progress, Settlement
 from cabrank.settings import Settings
 from cabrank.states import Cause, State
-from cabrank.stores.contract import JobFilter, Terms
+from cabrank.stores.contract import JobFilter
 from cabrank.stores.sqlite import moving
 from cabrank.stores.sqlite.blocks import ROWS_BEHIND_A_PARTED
 from cabrank.testing.store_contract import Opened
-from tests.contract.sqlite.files import Files
+from tests.contract.sqlite.files import TERMS, Files
 
-TERMS = Terms(handlers=frozenset({"work"}), settings=Settings(), max_crashes={})
 ROWS = """
 select 'block', count(*) from block union all select 'job', count(*) from job
 union all select 'done_block', count(*) from done_block union all select 'done', count(*) from done
 """
 RUNNING = JobFilter(state=State.RUNNING)
-
-
-@pytest.fixture
-async def one(files: Files) -> AsyncGenerator[Opened]:
-    one = Opened(files.another(), files)
-    await one.open(TERMS)
-    yield one
-    await one.close()
-
-
-@pytest.fixture
-async def other(files: Files, one: Opened) -> AsyncGenerator[Opened]:
-    other = Opened(files.another(), files)
-    await other.open(TERMS)
-    yield other
-    await other.close()
 
 
 def rows(files: Files) -> dict[str, int]:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 import pytest
 
 import cabrank
 from cabrank.block import Block, Call, Leases
 from cabrank.job import Settlement
-from cabrank.settings import STORE_BOUND, Settings
+from cabrank.settings import STORE_BOUND
 from cabrank.states import Cause, State
-from cabrank.stores.contract import Submission, Terms, Verdict, Want
+from cabrank.stores.contract import Submission, Verdict, Want
 from cabrank.testing.store_contract import Opened, submission
 from cabrank.testing.store_contract.opened import HANDLER, PLENTY, QUEUE, ids
 from cabrank.testing.store_contract.settlements import SETTLED
-from tests.contract.sqlite.files import Files
-
-TERMS = Terms(handlers=frozenset({"work"}), settings=Settings(), max_crashes={})
-
-
-@pytest.fixture
-async def one(files: Files) -> AsyncGenerator[Opened]:
-    one = Opened(files.another(), files)
-    await one.open(TERMS)
-    yield one
-    await one.close()
+from tests.contract.sqlite.files import TERMS, Files
 
 
 @pytest.mark.parametrize("damage", [b"{", b"", b"1,2", b"\xff\xfe", b'"\xff"', b"\x00"])

@@ -83,7 +83,8 @@ class AtOnce:
             or any(its.paused for its in opening.queues.values())
         )
         self._opening = None if busy else opening
-        self._count(opening)
+        if not busy:
+            self._count(opening)
 
     def forget(self) -> None:
         """Nothing is known of the file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cabrank.stores.sqlite.block_statements import finish_blocks, keep_blocks
+from cabrank.stores.sqlite.block_statements import INTO_BLOCK, finish_blocks, keep_blocks, stand_as_rows
 from cabrank.stores.sqlite.schema import Phase
 
 COLUMNS = (
@@ -27,14 +27,14 @@ create temp trigger takes_a_turn instead of insert on at_once begin
             select 1 from json_each(new.wanted) as wanted cross join queue on queue.id = wanted.value and waiting > 0
             where exists(select 1 from job where phase = {Phase.READY:d} and job.queue = queue.id)
         )
-        or exists(select 1 from job where id between new.first and new.first + new.start - 1)
+        or {stand_as_rows("new.first", "new.start")}
         or exists(
             select 1 from json_each(new.ended) as its left join block on block.first = its.value ->> 0
             where block.holder is not new.holder or block.jobs is not its.value ->> 1
         );
     {keep_blocks("new.now", "new.holder", "new.ended")};
     {finish_blocks("new.ended")};
-    insert into block (first, jobs, holder, turn, queue, handler, priority, at, deadline_at, sizes, payloads)
+    {INTO_BLOCK}
     select new.first, new.start, new.holder, new.number, new.queue, new.handler, new.priority, new.now, new.deadline_at,
         new.parts, new.payloads where new.start > 0;
     insert into job (id, phase, queue, handler, priority, due_at, deadline_at, run, failures, crashes, payload, created_at)

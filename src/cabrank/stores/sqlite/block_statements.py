@@ -4,9 +4,16 @@ from __future__ import annotations
 
 # ------------------------------------------------------------------------------------------------------------------- turns
 
-INSERT_BLOCK = """
-insert into block (first, jobs, holder, turn, queue, handler, priority, at, deadline_at, sizes, payloads)
-select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 where not exists(select 1 from job where id between ?1 and ?1 + ?2 - 1)
+INTO_BLOCK = "insert into block (first, jobs, holder, turn, queue, handler, priority, at, deadline_at, sizes, payloads)"
+
+
+def stand_as_rows(first: str, jobs: str) -> str:
+    """Whether some of so many jobs from `first` on are rows already. Both are given as SQL."""
+    return f"exists(select 1 from job where id between {first} and {first} + {jobs} - 1)"
+
+
+INSERT_BLOCK = f"""
+{INTO_BLOCK} select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 where not {stand_as_rows("?1", "?2")}
 """
 
 

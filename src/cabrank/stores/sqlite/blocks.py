@@ -132,8 +132,7 @@ class Blocks:
         left = set(ids)
         if len(left) < len(ids):  # one is told twice: for rows that is sorted out
             return []
-        begun = left.intersection(self._own) if len(left) < len(self._own) else [first for first in self._own if first in left]
-        return [own for own in map(self._own.__getitem__, begun) if left.issuperset(own.ids)]
+        return [own for own in map(self._own.__getitem__, self._own.keys() & left) if left.issuperset(own.ids)]
 
     def part_touched(self, ids: Collection[int]) -> None:
         """Part those in which some of these jobs are, as far as they are remembered."""

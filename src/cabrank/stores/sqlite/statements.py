@@ -262,7 +262,6 @@ BROWSE_SHELF = f"""
 where phase >= {DEAD} and phase = ?3 and job.queue = ?4 and job.id > ?1 and job.id <= ?6 and (?5 = '' or handler.name = ?5) {_IN_ORDER}
 """
 QUEUES = "select id, name from queue"
-FIND_DONE = "select at, ids, results from done where last >= ?1 and first <= ?1"
 # (queue, most, now, priority): those that have become due since the last turn are ready too
 # (queue, most, now): those that have become due since the last turn are ready too
 COUNT_READY = f"""
